@@ -1,0 +1,328 @@
+"""Kernels as Docker containers, through aiodocker on the daemon's socket.
+
+What makes a container ours is written on it: the labels `ai.refold.deployment`, `…kernel`, `…incarnation` and
+`…session`, and its name. The daemon keeps the state, the exit code and the true times, so an agent that
+starts again has nothing to remember but which kernels it was told to stop, and the output of what was
+removed:
+
+    <folder>/stopping/<container name>    an empty file: `stop` was called while it ran
+    <folder>/output/<kernel id>/          what removed containers printed
+
+A running container's output is the daemon's (`json-file`, bounded); it is copied here once the kernel has
+ended, so that there is neither a gap nor a repetition to look after.
+
+What a kernel may do is said in `agents/container.py`.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiodocker
+import aiohttp
+
+from agents.container import LABEL, container_config, network_name
+from agents.output import OutputStore
+from agents.runtime import (
+    AlreadyEnded,
+    Ended,
+    ImageUnavailable,
+    Reason,
+    Running,
+    RuntimeUnavailable,
+    StartFailed,
+    Task,
+    utc_now,
+)
+
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
+"""How the daemon says that something has not happened."""
+CALL_SECONDS_MAX = 60.0
+"""For any one call; a start on a host with busy disks takes many seconds."""
+STALL_SECONDS_MAX = 300.0
+"""Without a word from the daemon, a pull has failed."""
+RETRY_SECONDS = 1.0
+UNREACHABLE = 900
+"""The status by which aiodocker says that there is no daemon at all."""
+
+
+class DockerRuntime:
+    """Runs kernels as containers. Make it inside a running event loop."""
+
+    name = "docker"
+
+    def __init__(
+        self, socket: str | Path, folder: Path, *, deployment: str, log_bytes_max: int = 10 * 1024 * 1024
+    ) -> None:
+        self._deployment = deployment
+        self._log_bytes_max = log_bytes_max
+        self._output = OutputStore(folder / "output", log_bytes_max)
+        self._stopping = folder / "stopping"
+        self._stopping.mkdir(parents=True, exist_ok=True)
+        # Each kernel that is waited for holds a connection, so their number must not be limited.
+        self._connector = aiohttp.UnixConnector(str(socket), limit=0)
+        self._docker = aiodocker.Docker(
+            url="unix://localhost",
+            connector=self._connector,
+            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS_MAX),
+        )
+        self._networked = False
+
+    async def has_image(self, image: str) -> bool:
+        """As the daemon has it."""
+        async with _answering():
+            try:
+                await self._docker.images.inspect(image)
+            except aiodocker.DockerError as error:
+                if error.status == 404:
+                    return False
+                raise
+        return True
+
+    async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
+        """Sums over the layers; an image that is here needs no registry."""
+        if await self.has_image(image):
+            return
+        layers = dict[str, tuple[int, int]]()
+        async with _answering():
+            try:
+                events = aiter(self._docker.images.pull(image, stream=True))
+                while True:
+                    async with asyncio.timeout(STALL_SECONDS_MAX):
+                        event = await anext(events, None)
+                    if event is None:
+                        return
+                    detail = event.get("progressDetail") or {}
+                    if event.get("status") == "Downloading" and "total" in detail:
+                        layers[event["id"]] = detail["current"], detail["total"]
+                        progress(sum(done for done, _ in layers.values()), sum(size for _, size in layers.values()))
+            except aiodocker.DockerError as error:
+                if error.status == UNREACHABLE:
+                    raise
+                raise ImageUnavailable(f"{image}: {error.message}") from error
+
+    async def start(self, task: Task) -> str:
+        """Create, then start. A container of that name that exists already decides what is left to do."""
+        name = _name(task.kernel_id, task.incarnation)
+        async with _answering():
+            await self._have_network()
+            try:
+                created = await self._docker.containers.create(
+                    container_config(task, self._deployment, self._log_bytes_max), name=name
+                )
+            except aiodocker.DockerError as error:
+                match error.status:
+                    case 409:
+                        created = await self._docker.containers.get(name)
+                        if (settled := self._settled(task, await created.show())) is not None:
+                            return settled
+                    case 404:
+                        raise ImageUnavailable(f"{task.image}: {error.message}") from error
+                    case 400:
+                        raise StartFailed(error.message) from error
+                    case _:
+                        raise
+            try:
+                await created.start()
+            except aiodocker.DockerError as error:
+                if error.status == UNREACHABLE:
+                    raise
+                self._networked = False  # perhaps somebody pruned it: looked for again next time
+                with suppress(aiodocker.DockerError):
+                    await created.delete(force=True, v=True)
+                raise StartFailed(error.message) from error
+            return str(created.id)
+
+    def _settled(self, task: Task, info: Mapping[str, Any]) -> str | None:
+        """The answer to a start that finds its container there; None if that was only created."""
+        labels = info["Config"]["Labels"]
+        if labels.get(LABEL + "deployment") != self._deployment or labels.get(LABEL + "kernel") != task.kernel_id:
+            raise StartFailed(f"a container of another deployment has the name {info['Name']}")
+        if info["State"]["Running"]:
+            return str(info["Id"])
+        if ended := self._ended(info):
+            raise AlreadyEnded(ended)
+        return None
+
+    async def stop(self, kernel_id: str, incarnation: int, grace: timedelta) -> None:
+        """The daemon carries the stop through, whether or not the agent stays."""
+        name = _name(kernel_id, incarnation)
+        seconds = math.ceil(grace.total_seconds())
+        async with _answering():
+            with _unless_missing():
+                container = await self._docker.containers.get(name)
+                if (await container.show())["State"]["Running"]:
+                    (self._stopping / name).touch()
+                    patience = aiohttp.ClientTimeout(total=seconds + CALL_SECONDS_MAX)
+                    await container.stop(t=seconds, timeout=patience)
+
+    async def list(self) -> Sequence[Running]:
+        """By the label of the deployment."""
+        async with _answering():
+            containers = await self._labelled({"deployment": self._deployment}, everything=False)
+            found = await asyncio.gather(*(self._inspect(container.id) for container in containers))
+        return [
+            Running(
+                kernel_id=info["Config"]["Labels"][LABEL + "kernel"],
+                incarnation=int(info["Config"]["Labels"][LABEL + "incarnation"]),
+                session_id=info["Config"]["Labels"][LABEL + "session"],
+                runtime_id=info["Id"],
+                started_at=_time(info["State"]["StartedAt"]),
+            )
+            for info in found
+            if info is not None and info["State"]["Running"]
+        ]
+
+    async def wait(self, kernel_id: str, incarnation: int) -> Ended:
+        """Waits at the daemon, and for the daemon."""
+        name = _name(kernel_id, incarnation)
+        while True:
+            try:
+                async with _answering():
+                    with _unless_missing():
+                        await self._docker.containers.container(name).wait()
+                    info = await self._inspect(name)
+                    if info is None:
+                        return Ended(None, utc_now(), "gone")
+                    if not info["State"]["Running"]:
+                        with suppress(OSError):  # a full disk must not hide the end; `remove` tries again
+                            await self._keep_output(kernel_id, incarnation, name)
+                        return self._ended(info) or Ended(None, utc_now(), "gone")
+            except RuntimeUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def remove(self, kernel_id: str, incarnation: int) -> None:
+        """Copies the output, then deletes the container and its anonymous volumes."""
+        name = _name(kernel_id, incarnation)
+        async with _answering():
+            info = await self._inspect(name)
+            if info is not None:
+                if info["State"]["Running"]:
+                    return
+                await self._keep_output(kernel_id, incarnation, name)
+                with _unless_missing():
+                    await self._docker.containers.container(name).delete(v=True)
+        (self._stopping / name).unlink(missing_ok=True)
+
+    async def capacity(self) -> Mapping[str, str]:
+        """What the daemon says of its host."""
+        async with _answering():
+            info = await self._docker.system.info()
+        return {"cpu": str(info["NCPU"]), "mem": str(info["MemTotal"])}
+
+    async def output(self, kernel_id: str) -> bytes:
+        """The daemon's logs of the containers that are there, ours of those that were. Ours if it is away."""
+        live = dict[int, bytes]()
+        try:
+            async with _answering():
+                for container in await self._labelled({"deployment": self._deployment, "kernel": kernel_id}):
+                    info = await self._inspect(container.id)
+                    if info is not None:
+                        live[int(info["Config"]["Labels"][LABEL + "incarnation"])] = await self._logs(container.id)
+        except RuntimeUnavailable:
+            if kept := await asyncio.to_thread(self._output.read, kernel_id):
+                return kept
+            raise
+        return await asyncio.to_thread(self._output.read, kernel_id, live)
+
+    async def close(self) -> None:
+        """Lets go of the connections."""
+        await self._docker.close()
+        await self._connector.close()
+
+    def _ended(self, info: Mapping[str, Any]) -> Ended | None:
+        """The end of a container that does not run; None if it never did."""
+        state = info["State"]
+        if _time(state["StartedAt"]) == NEVER:
+            return None
+        at, code = _time(state["FinishedAt"]), state["ExitCode"]
+        reason: Reason = "exited"
+        if state["OOMKilled"] and code != 0:  # a child may have been the victim, and the kernel gone on
+            reason = "oom"
+        elif (self._stopping / info["Name"].removeprefix("/")).exists():
+            reason = "killed"
+        return Ended(code, utc_now() if at == NEVER else at, reason)
+
+    async def _inspect(self, name: str) -> Mapping[str, Any] | None:
+        with _unless_missing():
+            return await self._docker.containers.container(name).show()
+        return None
+
+    async def _labelled(
+        self, labels: Mapping[str, str], *, everything: bool = True
+    ) -> Sequence[aiodocker.containers.DockerContainer]:
+        filters = {"label": [f"{LABEL}{name}={value}" for name, value in labels.items()]}
+        return await self._docker.containers.list(all=everything, filters=json.dumps(filters))
+
+    async def _have_network(self) -> None:
+        if self._networked:
+            return
+        name = network_name(self._deployment)
+        try:
+            await self._docker.networks.get(name)
+        except aiodocker.DockerError as error:
+            if error.status != 404:
+                raise
+            options = {"com.docker.network.bridge.enable_icc": "false"}
+            with suppress(aiodocker.DockerError):  # made by another start just now; if not, the start will tell
+                await self._docker.networks.create(
+                    {"Name": name, "CheckDuplicate": True, "Driver": "bridge", "Options": options}
+                )
+        self._networked = True
+
+    async def _logs(self, name: str) -> bytes:
+        """As bytes: aiodocker's own way assumes text."""
+        url = f"{self._docker.docker_host}/{self._docker.api_version}/containers/{name}/logs"
+        async with self._docker.session.get(url, params={"stdout": "1", "stderr": "1"}) as response:
+            return _unframed(await response.read()) if response.status == 200 else b""
+
+    async def _keep_output(self, kernel_id: str, incarnation: int, name: str) -> None:
+        if printed := await self._logs(name):
+            await asyncio.to_thread(self._output.put, kernel_id, incarnation, printed)
+
+
+@asynccontextmanager
+async def _answering() -> AsyncIterator[None]:
+    """Makes RuntimeUnavailable of whatever means that the daemon did not do what it was asked."""
+    try:
+        yield
+    except aiodocker.DockerError as error:
+        raise RuntimeUnavailable(f"Docker: {error.message}") from error
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        raise RuntimeUnavailable(f"Docker does not answer: {error or type(error).__name__}") from error
+
+
+@contextmanager
+def _unless_missing() -> Iterator[None]:
+    """Leaves the block quietly when the daemon knows no such container, or is removing it already."""
+    try:
+        yield
+    except aiodocker.DockerError as error:
+        if error.status not in (404, 409):
+            raise
+
+
+def _name(kernel_id: str, incarnation: int) -> str:
+    return f"refold-{kernel_id}-{incarnation}"
+
+
+def _time(text: str) -> datetime:
+    """The daemon writes nanoseconds, which `fromisoformat` cuts to the microseconds it knows."""
+    return datetime.fromisoformat(text)
+
+
+def _unframed(data: bytes) -> bytes:
+    """Logs without a terminal come in frames: stream, three zeros, length as four bytes big-endian,
+    payload."""
+    pieces = list[bytes]()
+    at = 0
+    while at + 8 <= len(data):
+        payload = at + 8
+        at = payload + int.from_bytes(data[payload - 4 : payload], "big")
+        pieces.append(data[payload:at])
+    return b"".join(pieces)

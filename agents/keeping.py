@@ -1,0 +1,189 @@
+"""The life of one kernel on this host: from its order to the report of its end.
+
+Each step is journalled with the report about it, so an agent that dies anywhere goes on from there: starting
+what runs already, or waiting for what has ended, is done at once.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import structlog
+
+from agents.journal import Journal, Kept, Stage
+from agents.runtime import AlreadyEnded, Ended, ImageUnavailable, Runtime, RuntimeUnavailable, StartFailed, Task
+from domain.placements import KernelOrder, StartKernel
+from domain.session.messages import (
+    KernelReport,
+    ReportKernelExited,
+    ReportKernelFailed,
+    ReportKernelGone,
+    ReportKernelProgress,
+    ReportKernelStarted,
+)
+from domain.session.status import KernelStatus, Reason
+
+_log = structlog.get_logger("agents")
+
+_RETRY_SECONDS = 1.0
+"""Pause before a runtime that did not answer is asked again."""
+
+
+class Keeper:
+    """Looks after one incarnation of one kernel. `run` returns when it has ended and its report is
+    journalled."""
+
+    def __init__(self, runtime: Runtime, journal: Journal, kept: Kept, wake: Callable[[], None]) -> None:
+        self._runtime = runtime
+        self._journal = journal
+        self._order = kept.order
+        self._stage = kept.stage
+        self._wake = wake
+        self._stop_asked = asyncio.Event()
+        self._grace = timedelta(0)
+        if kept.grace is not None:
+            self.stop(kept.grace)
+
+    def stop(self, grace: float) -> None:
+        """End it; the order to do so is journalled already."""
+        self._grace = timedelta(seconds=grace)
+        self._stop_asked.set()
+
+    async def run(self, after: "asyncio.Task[None] | None") -> None:
+        """`after` keeps an earlier incarnation, which has to be gone first."""
+        if after is not None:
+            await asyncio.wait([after])
+        while True:
+            try:
+                if self._stage is Stage.STARTED or await self._start():
+                    await self._until_ended()
+                return
+            except RuntimeUnavailable as error:
+                _log.warning("runtime does not answer", kernel=self._order.kernel_id, reason=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _start(self) -> bool:
+        """Bring it up; False when that came to nothing and has been reported."""
+        order = self._order
+        if self._stop_asked.is_set() and not await self._is_running():
+            self._gone()
+            return False
+        if datetime.now(UTC) > order.not_after and not await self._is_running():
+            self._failed(Reason.START_EXPIRED, f"the order was to be carried out before {order.not_after.isoformat()}")
+            return False
+        try:
+            if not await self._runtime.has_image(order.image):
+                self._progress(KernelStatus.PULLING)
+                await self._runtime.pull(order.image, _no_progress)
+                self._progress(KernelStatus.PREPARED)
+            self._progress(KernelStatus.CREATING)
+            runtime_id = await self._runtime.start(_task(order))
+        except AlreadyEnded as already:
+            await self._ended(already.ended)
+            return False
+        except ImageUnavailable as error:
+            self._failed(Reason.IMAGE_UNAVAILABLE, str(error))
+            return False
+        except StartFailed as error:
+            self._failed(Reason.START_FAILED, str(error))
+            return False
+        with self._journal.changes():
+            self._journal.started(order.kernel_id, order.incarnation)
+            self._tell(ReportKernelStarted, runtime_id=runtime_id)
+        self._stage = Stage.STARTED
+        self._wake()
+        return True
+
+    async def _until_ended(self) -> None:
+        order = self._order
+        waiting = asyncio.create_task(self._runtime.wait(order.kernel_id, order.incarnation))
+        asked = asyncio.create_task(self._stop_asked.wait())
+        try:
+            await asyncio.wait([waiting, asked], return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await self._runtime.stop(order.kernel_id, order.incarnation, self._grace)
+            await self._ended(await waiting)
+        finally:
+            for task in (waiting, asked):
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _ended(self, ended: Ended) -> None:
+        if ended.reason == "gone":
+            self._gone()
+        else:
+            with self._journal.changes():
+                self._tell(ReportKernelExited, at=ended.at, exit_code=ended.exit_code, how=ended.reason)
+                self._journal.forget(self._order.kernel_id, self._order.incarnation)
+            self._wake()
+        await self._runtime.remove(self._order.kernel_id, self._order.incarnation)
+
+    async def _is_running(self) -> bool:
+        here = (self._order.kernel_id, self._order.incarnation)
+        return any((kernel.kernel_id, kernel.incarnation) == here for kernel in await self._runtime.list())
+
+    def _gone(self) -> None:
+        with self._journal.changes():
+            self._tell(ReportKernelGone)
+            self._journal.forget(self._order.kernel_id, self._order.incarnation)
+        self._wake()
+
+    def _failed(self, reason: Reason, message: str) -> None:
+        with self._journal.changes():
+            self._tell(ReportKernelFailed, reason=reason, message=message[:2000])
+            self._journal.forget(self._order.kernel_id, self._order.incarnation)
+        self._wake()
+
+    def _progress(self, status: KernelStatus) -> None:
+        with self._journal.changes():
+            self._tell(ReportKernelProgress, name=status.value, status=status)
+        self._wake()
+
+    def _tell(self, report: type[KernelReport], name: str = "", at: datetime | None = None, **values: Any) -> None:
+        tell(self._journal, self._order, report, name, at, **values)
+
+
+def tell(
+    journal: Journal,
+    order: KernelOrder,
+    report: type[KernelReport],
+    name: str = "",
+    at: datetime | None = None,
+    **values: Any,
+) -> None:
+    """Journal a report about the kernel of an order. One incarnation gives each report once, so its id says
+    which."""
+    command = report(
+        at=at or datetime.now(UTC),
+        owner=order.owner,
+        session_id=order.session_id,
+        kernel_id=order.kernel_id,
+        incarnation=order.incarnation,
+        agent_id=order.agent_id,
+        **values,
+    )
+    said = f"{order.agent_id}/{order.kernel_id}/{order.incarnation}/{report.__name__}/{name}"
+    journal.report("session", str(uuid5(NAMESPACE_URL, said)), command.model_dump_json())
+
+
+def _no_progress(_done: int, _total: int) -> None:
+    """A pull's bytes are not reported; that it goes on is."""
+
+
+def _task(order: StartKernel) -> Task:
+    return Task(
+        kernel_id=order.kernel_id,
+        incarnation=order.incarnation,
+        session_id=order.session_id,
+        image=order.image,
+        command=order.command,
+        environ=order.environ,
+        hostname=order.hostname,
+        cpu_millis=order.slots.get("cpu", 0),
+        mem_bytes=order.slots.get("mem", 0),
+        devices=order.devices,
+    )

@@ -1,0 +1,320 @@
+"""Kernels as native processes, for a machine without a container engine.
+
+Beside each kernel stands a keeper (`agents/keeper.py`), a process of its own that outlives the agent; the two
+sides meet in a folder:
+
+    <folder>/kernels/<kernel id>/<incarnation>/   the record: see the keeper; only the agent's user may read
+    it <folder>/scratch/<kernel id>/                 the kernel's home and working directory, for all
+    incarnations <folder>/output/<kernel id>/                  what it printed
+
+How far a kernel is kept apart depends on who the agent is. As root, each kernel has a user id and a host name
+of its own, its files are closed to the others, and the number of its processes is limited. As an ordinary
+user a kernel is that user: good for development and for work one trusts, no more. In both cases it can gain
+no privileges, memory is limited for each of its processes (RLIMIT_DATA: what is reserved but not used does
+not count, which CUDA and Java do by the terabyte), and the share of the processor is not limited at all.
+Lack of memory shows itself as an error inside the program, so no end has the reason `oom` here. Linux only.
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+import shutil
+import signal
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from agents import keeper
+from agents.output import OutputStore
+from agents.runtime import (
+    BASE_ENVIRONMENT,
+    AlreadyEnded,
+    Ended,
+    Running,
+    RuntimeUnavailable,
+    StartFailed,
+    Task,
+    utc_now,
+)
+
+FLOCK = "hhqqi"
+"""struct flock of 64-bit Linux: type, whence, start, length, process id."""
+KERNEL_UIDS = (0x70000000, 1 << 27)
+"""First and count of a range of user ids that neither distributions nor systemd give to anybody."""
+NOBODY = 65534
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+START_SECONDS_MAX = 30.0
+
+
+class ProcessRuntime:
+    """Runs kernels as processes of this host."""
+
+    name = "process"
+
+    def __init__(self, folder: Path, *, log_bytes_max: int = 10 * 1024 * 1024) -> None:
+        self._records = folder.absolute() / "kernels"
+        self._scratch = _reachable(folder.absolute()) / "scratch"
+        self._output = OutputStore(folder.absolute() / "output", log_bytes_max)
+        self._records.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._scratch.mkdir(parents=True, exist_ok=True, mode=0o711)
+
+    async def has_image(self, image: str) -> bool:  # noqa: ARG002
+        """There are no images: the host's own programs are what a kernel finds."""
+        return True
+
+    async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
+        """Nothing to fetch."""
+
+    async def start(self, task: Task) -> str:
+        """Hands the task to a keeper and returns the process id of the kernel once its program runs."""
+        try:
+            async with asyncio.timeout(START_SECONDS_MAX):
+                return await self._start(task)
+        except TimeoutError as error:
+            raise RuntimeUnavailable(f"no keeper answered within {START_SECONDS_MAX:.0f} s") from error
+
+    async def _start(self, task: Task) -> str:
+        record = self._record(task.kernel_id, task.incarnation)
+        while True:
+            if ended := self._ended(record):
+                raise AlreadyEnded(ended)
+            if _keeper_of(record) is None:
+                (record / "stopping").unlink(missing_ok=True)  # it came before there was anything to stop
+                await asyncio.to_thread(self._write_task, record, task)
+                answer = await _run_keeper(record)
+                if answer.startswith("running "):
+                    return answer.removeprefix("running ")
+                if answer.startswith("failed ") and not (record / "running.json").exists():
+                    shutil.rmtree(record, ignore_errors=True)
+                    raise StartFailed(answer.removeprefix("failed "))
+            elif running := _load(record / "running.json"):
+                return str(running["pid"])
+            else:
+                await asyncio.sleep(0.01)  # the keeper of an agent that died is just starting it
+
+    async def stop(self, kernel_id: str, incarnation: int, grace: timedelta) -> None:
+        """The keeper carries the stop through, whether or not the agent stays."""
+        record = self._record(kernel_id, incarnation)
+        if not record.exists() or self._ended(record):
+            return
+        draft = record / "stopping.draft"
+        draft.write_text(str(grace.total_seconds()))
+        draft.replace(record / "stopping")
+        with _keeper_handle(record) as handle:
+            if handle is not None:
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+                await _readable(handle)
+        self._ended(record)
+
+    async def list(self) -> Sequence[Running]:
+        """By the folder of records."""
+        found = list[Running]()
+        for record in self._records.glob("*/*/"):
+            running, task = _load(record / "running.json"), _load(record / "task.json")
+            if running and task and self._ended(record) is None:
+                found.append(
+                    Running(
+                        task["kernel_id"],
+                        task["incarnation"],
+                        task["session_id"],
+                        str(running["pid"]),
+                        datetime.fromisoformat(running["started_at"]),
+                    )
+                )
+        return found
+
+    async def wait(self, kernel_id: str, incarnation: int) -> Ended:
+        """Waits for the keeper, which writes the end down as its last act."""
+        record = self._record(kernel_id, incarnation)
+        while (ended := self._ended(record)) is None:
+            with _keeper_handle(record) as handle:
+                if handle is None:
+                    return self._ended(record) or Ended(None, utc_now(), "gone")
+                await _readable(handle)
+        return ended
+
+    async def remove(self, kernel_id: str, incarnation: int) -> None:
+        """Deletes the record. The home of the kernel stays for its next incarnation."""
+        record = self._record(kernel_id, incarnation)
+        if self._ended(record) or _keeper_of(record) is None:
+            shutil.rmtree(record, ignore_errors=True)
+            with suppress(OSError):
+                record.parent.rmdir()
+
+    async def capacity(self) -> Mapping[str, str]:
+        """The processors and the memory this process may use."""
+        return {"cpu": str(len(os.sched_getaffinity(0))), "mem": str(memory_bytes())}
+
+    async def output(self, kernel_id: str) -> bytes:
+        """As the keepers wrote it down."""
+        return await asyncio.to_thread(self._output.read, kernel_id)
+
+    async def close(self) -> None:
+        """Nothing is held: the keepers know what to do."""
+
+    def _record(self, kernel_id: str, incarnation: int) -> Path:
+        return self._records / kernel_id / str(incarnation)
+
+    def _ended(self, record: Path) -> Ended | None:
+        """The end that was written down; written down now if the keeper is gone without having done so."""
+        if not (record / "ended.json").exists():
+            if _keeper_of(record) is not None or not (record / "running.json").exists():
+                return None
+            if not (record / "ended.json").exists():  # not even between the two looks
+                _kill_remnants(record)
+                gone = {"exit_code": None, "at": utc_now().isoformat(), "reason": "gone"}
+                keeper.write_whole(record / "ended.json", gone)
+        end = _load(record / "ended.json")
+        return Ended(end["exit_code"], datetime.fromisoformat(end["at"]), end["reason"]) if end else None
+
+    def _write_task(self, record: Path, task: Task) -> None:
+        uid = _uid(task.kernel_id) if os.geteuid() == 0 else None
+        home = self._scratch / task.kernel_id
+        home.mkdir(exist_ok=True, mode=0o700)
+        if uid is not None:
+            os.chown(home, uid, uid)
+        gpus = [device for slot, ids in task.devices.items() if slot.startswith("cuda.") for device in ids]
+        environ = {
+            "PATH": PATH,
+            "HOME": str(home),
+            "CUDA_VISIBLE_DEVICES": ",".join(gpus),  # empty: without a device of its own it sees none
+            **BASE_ENVIRONMENT,
+            **task.environ,
+            "REFOLD_RECORD": str(record),  # by this its processes are found if its keeper was killed
+        }
+        record.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keeper.write_whole(
+            record / "task.json",
+            {
+                "kernel_id": task.kernel_id,
+                "incarnation": task.incarnation,
+                "session_id": task.session_id,
+                "command": list(task.command or ("sleep", "infinity")),
+                "environ": environ,
+                "home": str(home),
+                "uid": uid,
+                "hostname": task.hostname,
+                "mem_bytes": task.mem_bytes,
+                "pids_max": task.pids_max,
+                "output": str(self._output.folder),
+                "output_bytes_max": self._output.bytes_max,
+            },
+        )
+
+
+async def _run_keeper(record: Path) -> str:
+    """Its one line of answer."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", keeper.__file__, str(record)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={},
+    )
+    printed, _ = await process.communicate()  # ends once the keeper has answered and let go of the pipe
+    answer = printed.decode(errors="replace").strip()
+    if answer:
+        return answer
+    with suppress(OSError):
+        return "failed " + " ".join((record / "keeper.log").read_text().split())[-500:]
+    return "failed the keeper did not start"
+
+
+def _keeper_of(record: Path) -> int | None:
+    """The process that holds the record's lock. The host itself answers, so no process id is ever out of
+    date."""
+    try:
+        file = os.open(record / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))
+        return None if kind == fcntl.F_UNLCK else pid
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _keeper_handle(record: Path) -> Iterator[int | None]:
+    """A pidfd of the keeper while it lives, else None."""
+    pid = _keeper_of(record)
+    try:
+        handle = None if pid is None else os.pidfd_open(pid)
+    except ProcessLookupError:
+        handle = None
+    try:
+        # If it died between the two calls, the handle may be a stranger's.
+        yield handle if handle is not None and _keeper_of(record) == pid else None
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+async def _readable(handle: int) -> None:
+    """A pidfd is readable once its process has ended."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(handle, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(handle)
+
+
+def _kill_remnants(record: Path) -> None:
+    """After a keeper was killed: its kernel died with it, but children of that may live on."""
+    mark = b"REFOLD_RECORD=" + os.fsencode(record)
+    for pid in _processes():
+        with suppress(OSError):
+            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _processes() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def _uid(kernel_id: str) -> int:
+    """A user id that is this kernel's alone; `nobody` where the agent itself lives in a small range of
+    ids."""
+    first, count = KERNEL_UIDS
+    uid = first + zlib.crc32(kernel_id.encode()) % count
+    ranges = (map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines())
+    return uid if any(start <= uid < start + length for start, _, length in ranges) else NOBODY
+
+
+def _reachable(folder: Path) -> Path:
+    """Where a kernel's user may walk to: the folder itself, or, under a root-only path like /root,
+    /var/lib."""
+    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in _existing(folder)):
+        return folder
+    return Path("/var/lib/refold") / f"{zlib.crc32(os.fsencode(folder)):08x}"
+
+
+def _existing(folder: Path) -> Sequence[Path]:
+    return [path for path in (folder, *folder.parents) if path.exists()]
+
+
+def memory_bytes() -> int:
+    """The host's memory, or the control group's limit where that is lower."""
+    meminfo = Path("/proc/meminfo").read_text()
+    sizes = [int(meminfo.partition("MemTotal:")[2].split()[0]) * 1024]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            sizes.append(int((Path("/sys/fs/cgroup") / name).read_text()))
+    return min(sizes)

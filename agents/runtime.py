@@ -1,0 +1,174 @@
+"""What an agent asks of whatever runs its kernels. The docstrings of `Runtime` are the contract; one suite
+of tests (`tests/agents/test_runtime_contract.py`) holds every implementation to it:
+
+- `agents/fake.py`: nothing runs, everything is remembered. Can be told to be slow, to fail, to lose things.
+- `agents/process.py`: native processes, for a machine without a container engine.
+- `agents/docker.py`: containers.
+
+A kernel is named by its id and its incarnation: a kernel that is started again is the next incarnation. That
+pair is what makes an order that arrives twice act once, so it is written where it survives the agent: a
+label, a folder's name.
+
+What can go wrong, as a tree:
+
+    RuntimeFailure
+    ├── ImageUnavailable      the image is not here and cannot be fetched
+    ├── StartFailed           it was tried; nothing of it runs, nothing of it is left
+    ├── AlreadyEnded          it ran before, to its end; `.ended` says how
+    └── RuntimeUnavailable    whoever runs kernels does not answer; what runs goes on, ask again later
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Protocol
+
+
+class RuntimeFailure(Exception):
+    """Anything a runtime can answer instead of doing what was asked."""
+
+
+class ImageUnavailable(RuntimeFailure):
+    """The image is not on this host and could not be fetched."""
+
+
+class StartFailed(RuntimeFailure):
+    """The kernel was tried and did not come up. Nothing of it runs, so it may be tried again."""
+
+
+class AlreadyEnded(RuntimeFailure):
+    """This incarnation already ran to its end and is never run a second time."""
+
+    def __init__(self, ended: "Ended") -> None:
+        super().__init__(f"ran already and ended at {ended.at.isoformat()} ({ended.reason}, code {ended.exit_code})")
+        self.ended = ended
+
+
+class RuntimeUnavailable(RuntimeFailure):
+    """The container engine does not answer. Nothing is known to have changed; asking again later is right."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to run: one incarnation of one kernel."""
+
+    kernel_id: str
+    incarnation: int
+    session_id: str
+    image: str
+    """Canonical reference. The process runtime has no images and ignores it."""
+    command: Sequence[str] | None
+    """The program and its arguments. None is what the image does by itself; where there is no image: wait
+    for a stop."""
+    environ: Mapping[str, str]
+    hostname: str
+    cpu_millis: int
+    """1000 is one core, 0 is no limit."""
+    mem_bytes: int
+    """0 is no limit."""
+    pids_max: int = 4096
+    devices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Device ids by slot name, e.g. `{"cuda.device": ["GPU-5a…"]}`."""
+
+
+Reason = Literal["exited", "killed", "oom", "gone"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a kernel ended."""
+
+    exit_code: int | None
+    """None where it cannot be known. A death by signal is 128 + the signal's number, as shells and Docker
+    say it."""
+    at: datetime
+    """When it truly ended, in UTC, also if no agent was there. For `gone`: when that was noticed."""
+    reason: Reason
+    """`exited` by itself, `killed` because `stop` was called, `oom` for lack of memory, `gone` without
+    leaving word."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """One kernel that runs now."""
+
+    kernel_id: str
+    incarnation: int
+    session_id: str
+    runtime_id: str
+    """What the host calls it: a container id, a process id."""
+    started_at: datetime
+
+
+class Runtime(Protocol):
+    """Small on purpose, and every call may be repeated: an agent that restarts asks again.
+
+    Any call may raise `RuntimeUnavailable`, except `wait`, which goes on once the runtime is back.
+    """
+
+    name: str
+
+    async def has_image(self, image: str) -> bool:
+        """Whether a kernel of this image could start now, without `pull`."""
+
+    async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
+        """Bring the image here; nothing to do if it is. `progress(done, total)` counts bytes as far as they
+        are known.
+
+        Raises ImageUnavailable.
+        """
+
+    async def start(self, task: Task) -> str:
+        """Returns the runtime id once it runs. What already runs is left as it is and its id returned.
+
+        Raises ImageUnavailable, StartFailed, and AlreadyEnded for a task that ran to its end before (as long
+        as it was not removed): it is never run a second time.
+        """
+
+    async def stop(self, kernel_id: str, incarnation: int, grace: timedelta) -> None:
+        """SIGTERM, and SIGKILL once the grace is over. Returns once it is gone, with everything it started.
+
+        Stopping what is not there is done already. A stop that has begun is carried through if the agent
+        dies.
+        """
+
+    async def list(self) -> Sequence[Running]:
+        """All that runs here now, whichever agent process started it."""
+
+    async def wait(self, kernel_id: str, incarnation: int) -> Ended:
+        """Returns when it has ended, at once if it has already; `gone` if nothing is known of it.
+
+        Also for what an earlier agent process started: the time and the exit code are the true ones wherever
+        the host knows them.
+        """
+
+    async def remove(self, kernel_id: str, incarnation: int) -> None:
+        """Forget an incarnation that ended; what still runs is left as it is. The output stays."""
+
+    async def capacity(self) -> Mapping[str, str]:
+        """Slots measured on the host, e.g. `{"cpu": "8", "mem": "17179869184"}`."""
+
+    async def output(self, kernel_id: str) -> bytes:
+        """The latest output (stdout and stderr) of all incarnations, oldest first, cut at the front to what
+        is kept.
+
+        Outlives the kernel and `remove`. Empty if there was none.
+        """
+
+    async def close(self) -> None:
+        """Let go without touching what runs: kernels survive the agent."""
+
+
+def utc_now() -> datetime:
+    """The host's clock. Ends are facts about the world, so runtimes read the real time, not a given one."""
+    return datetime.now(UTC)
+
+
+BASE_ENVIRONMENT: Mapping[str, str] = {
+    "TERM": "xterm",
+    "LANG": "C.UTF-8",
+    "SHELL": "/bin/bash",
+    "USER": "work",
+}
+"""What every kernel finds in its environment, unless its task says otherwise. Nothing of the agent's own
+leaks in."""

@@ -1,0 +1,80 @@
+"""What routes ask for, as annotations, so that their signatures read as sentences."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import httpx
+from fastapi import Depends, Request
+
+from api import door
+from api.auth import Caller as Signer
+from api.auth import Gate
+from api.known import Known as KnownThings
+from api.problems import Problem, invalid, not_there_yet
+from api.tail import Tail as LogTail
+from api.writing import POSITION
+from api.writing import Writing as Writes
+from infra.log import BadPosition, Log, Position
+from infra.sending import Sender
+from infra.settings import Settings
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything one api process has, made once."""
+
+    settings: Settings
+    log: Log
+    tail: LogTail
+    sender: Sender
+    known: KnownThings
+    writing: Writes
+    gate: Gate
+    http: httpx.AsyncClient
+    stopping: bool = False
+
+    def admitted(self) -> Gate:
+        """The gatekeeper. Raises `Problem` until the directory is whole: a revoked key must not slip in meanwhile."""
+        if not self.tail.started.is_set():
+            raise Problem(
+                503,
+                "starting",
+                "Not ready yet",
+                "the directory has not been read yet",
+                retryable=True,
+                retry_after=1,
+            )
+        return self.gate
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+async def _caller(request: Request) -> Signer:
+    return door.caller_of(request.scope)
+
+
+async def _body(request: Request) -> bytes:
+    body: bytes = request.scope[door.BODY]
+    return body
+
+
+async def _known_at(request: Request) -> KnownThings:
+    """The projections, once they have reached the position that the request carries. Raises `Problem` (400, 504)."""
+    services: Services = request.app.state.services
+    if (text := request.headers.get(POSITION)) is not None:
+        try:
+            position = Position.parse(text)
+        except BadPosition as error:
+            raise invalid(POSITION, "position", str(error)) from error
+        if not await services.known.wait_for(position, services.settings.read_timeout):
+            raise not_there_yet(text)
+    return services.known
+
+
+All = Annotated[Services, Depends(_services)]
+Caller = Annotated[Signer, Depends(_caller)]
+Body = Annotated[bytes, Depends(_body)]
+Known = Annotated[KnownThings, Depends(_known_at)]

@@ -1,0 +1,106 @@
+"""`GET /events/session`: what happens to sessions, as server-sent events.
+
+A subscription by name or id begins with that session's life so far; it may also be made before the session exists. Every
+message has an id, from which the stream goes on without gap or repeat, across restarts of everything.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import StreamingResponse
+
+from api.deps import All, Caller, Services
+from api.problems import Problem, invalid
+from api.streams import Stream, Wish, open_stream
+
+router = APIRouter(tags=["events"])
+
+_RETRY_MS: Final = 2000
+_PUBLIC_CLIENT: Final = "Backend.AI Client"
+_SCOPES: Final = frozenset({"session", "kernel"})
+_ANY: Final = frozenset({None, "", "*"})
+_LENGTH_MAX: Final = 128
+
+_open: Counter[str] = Counter()
+
+Text = Annotated[str | None, Query(max_length=_LENGTH_MAX)]
+
+
+@router.get(
+    "/events/session",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def session_events(
+    request: Request,
+    caller: Caller,
+    all_: All,
+    session_name: Annotated[str | None, Query(alias="sessionName", max_length=_LENGTH_MAX)] = None,
+    name: Text = None,
+    session_id: Annotated[str | None, Query(alias="sessionId", max_length=_LENGTH_MAX)] = None,
+    owner: Annotated[str | None, Query(alias="ownerAccessKey", max_length=_LENGTH_MAX)] = None,
+    group: Text = None,
+    scope: Annotated[str, Query(max_length=_LENGTH_MAX)] = "*",
+    after: Annotated[str | None, Query(max_length=8192)] = None,
+    bookmarks: bool = False,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Without a name or id: all sessions of the access key; for admins with `ownerAccessKey=*` or `group=*`, everybody's.
+
+    `scope` is `session`, `kernel`, both as a list, or `*`. `Last-Event-ID` (or `after`) resumes. With `bookmarks`, an idle
+    stream also tells every 15 seconds how far it has read.
+    """
+    scopes = _SCOPES if scope == "*" else frozenset(scope.split(","))
+    if not scopes <= _SCOPES:
+        raise invalid("scope", "one_of", "scope must be *, session, kernel, or a list of the latter two")
+    wanted_name = session_name or name
+    named = wanted_name not in _ANY or session_id not in _ANY
+    everybody = caller.is_admin and (owner == "*" or (group == "*" and owner is None and not named))
+    if not everybody and owner not in _ANY:
+        caller = all_.gate.acting_for(caller, owner)
+    is_anybodys = everybody or (caller.is_admin and session_id not in _ANY and owner is None)
+    wish = Wish(
+        owner=None if is_anybodys else caller.owner,
+        session_id=None if session_id in _ANY else session_id,
+        name=None if wanted_name in _ANY else wanted_name,
+        group=None if group in _ANY else group,
+        sessions="session" in scopes,
+        kernels="kernel" in scopes,
+        bookmarks=bookmarks,
+    )
+    _check_room(all_, caller.access_key)
+    stream = await open_stream(all_, wish, last_event_id or after)
+    is_public_client = _PUBLIC_CLIENT in request.headers.get("user-agent", "")
+    return StreamingResponse(
+        _counted(stream, caller.access_key, says_retry=not is_public_client),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _check_room(all_: Services, access_key: str) -> None:
+    if _open[access_key] >= all_.settings.streams_per_key_max:
+        raise Problem(
+            429,
+            "too-many-streams",
+            "Too many event streams",
+            f"an access key may have {all_.settings.streams_per_key_max} event streams open here",
+            retryable=True,
+            retry_after=10,
+        )
+
+
+async def _counted(stream: Stream, access_key: str, *, says_retry: bool) -> AsyncIterator[bytes]:
+    _open[access_key] += 1
+    try:
+        if says_retry:
+            # In milliseconds, as the standard has it. The public client takes it for seconds, and an event of its own.
+            yield b"retry: %d\n\n" % _RETRY_MS
+        async for chunk in stream.chunks():
+            yield chunk
+    finally:
+        _open[access_key] -= 1
+        if not _open[access_key]:
+            del _open[access_key]

@@ -1,0 +1,129 @@
+"""What the projections know, in the words the routes ask in. The database is a matter of this module alone.
+
+`Known` is what routes need; `Projections` answers it from Postgres, and tests answer it from memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from infra.log import Partition, Position
+from infra.postgres import Pool, connection
+from infra.settings import Settings
+from infra.topics import events
+from projections import agents, command_outcomes, session_history, session_list
+from projections.agents import AgentRow
+from projections.command_outcomes import OutcomeRow
+from projections.session_history import HistoryRow
+from projections.session_list import SESSION_LIST, KernelRow, SessionRow
+from projections.sessions import SESSIONS
+from projections.waiting import wait_for
+
+HISTORY_PAGE: Final = 1000
+
+_PLACES: Final = "SELECT topic, partition, next_offset FROM checkpoints WHERE projection = %s"
+_NAMED_SINCE: Final = sql.SQL(
+    "SELECT {} FROM session_list WHERE owner = %s AND name = %s AND (ended_at IS NULL OR last_offset >= %s)"
+    " ORDER BY requested_at DESC LIMIT 100"
+).format(SESSION_LIST.names)
+_COUNTS: Final = """
+SELECT 'sessions', status, count(*) FROM session_list WHERE ended_at IS NULL GROUP BY status
+UNION ALL SELECT 'agents', status, count(*) FROM agent_list GROUP BY status"""
+
+
+class Known(Protocol):
+    """Every method raises `infra.postgres.Unavailable` while the database does not answer."""
+
+    async def find(self, owner: str, reference: str) -> SessionRow | None:
+        """By id, by name (a living session's first), or by the beginning of one living session's id or name."""
+
+    async def by_id(self, session_id: str) -> SessionRow | None:
+        """Whoever owns it."""
+
+    async def by_name(self, owner: str, name: str) -> SessionRow | None:
+        """The living session of that name, else the last that had it."""
+
+    async def named_since(self, owner: str, name: str, offset: int) -> Sequence[SessionRow]:
+        """Every session of that name with an event at or after the offset, and a living one."""
+
+    async def kernels(self, session: SessionRow) -> Sequence[KernelRow]:
+        """In order, main first."""
+
+    async def history(self, session: SessionRow, start: int) -> Sequence[HistoryRow]:
+        """From that offset of its partition on, a page of `HISTORY_PAGE`."""
+
+    async def agent(self, agent_id: str) -> AgentRow | None:
+        """Where it was heard last."""
+
+    async def outcomes(self, command_id: str) -> Sequence[OutcomeRow]:
+        """Each time the command stood in the log, the first one first."""
+
+    async def places(self) -> Mapping[Partition, int]:
+        """By partition of session.events, the offset up to which sessions are folded."""
+
+    async def wait_for(self, position: Position, timeout: float) -> bool:
+        """Whether everything was folded up to there within so many seconds."""
+
+    async def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Small numbers for a status line: living sessions and agents, each by status."""
+
+
+class Projections:
+    """Answers from Postgres."""
+
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        self._pool = pool
+        self._topic = settings.topic_prefix + events("session")
+
+    async def find(self, owner: str, reference: str) -> SessionRow | None:
+        async with connection(self._pool) as db:
+            return await session_list.find(db, owner, reference)
+
+    async def by_id(self, session_id: str) -> SessionRow | None:
+        async with connection(self._pool) as db:
+            return await session_list.by_id(db, session_id)
+
+    async def by_name(self, owner: str, name: str) -> SessionRow | None:
+        async with connection(self._pool) as db:
+            return await session_list.by_name(db, owner, name)
+
+    async def named_since(self, owner: str, name: str, offset: int) -> Sequence[SessionRow]:
+        async with connection(self._pool) as db, db.cursor(row_factory=class_row(SessionRow)) as cursor:
+            await cursor.execute(_NAMED_SINCE, (owner, name, offset))
+            return await cursor.fetchall()
+
+    async def kernels(self, session: SessionRow) -> Sequence[KernelRow]:
+        async with connection(self._pool) as db:
+            return await session_list.kernels(db, session)
+
+    async def history(self, session: SessionRow, start: int) -> Sequence[HistoryRow]:
+        async with connection(self._pool) as db:
+            return await session_history.of_session(db, session.owner, session.session_id, start, HISTORY_PAGE)
+
+    async def agent(self, agent_id: str) -> AgentRow | None:
+        async with connection(self._pool) as db:
+            return await agents.by_id(db, agent_id)
+
+    async def outcomes(self, command_id: str) -> Sequence[OutcomeRow]:
+        async with connection(self._pool) as db:
+            return await command_outcomes.of_command(db, command_id)
+
+    async def places(self) -> Mapping[Partition, int]:
+        async with connection(self._pool) as db:
+            cursor = await db.execute(_PLACES, (SESSIONS.name,))
+            rows = await cursor.fetchall()
+        return {Partition(topic, number): offset for topic, number, offset in rows if topic == self._topic}
+
+    async def wait_for(self, position: Position, timeout: float) -> bool:
+        return await wait_for(self._pool, position, timeout)
+
+    async def counts(self) -> Mapping[str, Mapping[str, int]]:
+        async with connection(self._pool) as db:
+            cursor = await db.execute(_COUNTS)
+            rows: list[tuple[Any, ...]] = await cursor.fetchall()
+        told: dict[str, dict[str, int]] = {"sessions": {}, "agents": {}}
+        for what, status, count in rows:
+            told[what][status] = count
+        return told

@@ -1,0 +1,36 @@
+"""What the api counts, for Prometheus. No ids in labels."""
+
+from functools import lru_cache
+
+from prometheus_client import Counter, Gauge, Histogram
+from starlette.types import Scope
+
+_REQUESTS = Counter("refold_api_requests", "Requests answered.", ["route", "method", "status"])
+_SECONDS = Histogram(
+    "refold_api_request_seconds",
+    "From the request's last byte to the end of its answer.",
+    ["route"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+STREAMS = Gauge("refold_api_event_streams", "Event streams that are open.")
+GAPS = Counter("refold_api_event_gaps", "Event streams closed because their client was too slow.")
+LAG = Gauge("refold_api_tail_lag_records", "Committed records not taken in at the last readiness check.")
+IN_FLIGHT = Gauge("refold_api_appends_in_flight", "Appends not yet answered by the log.")
+
+
+def observe(scope: Scope, status: int, seconds: float) -> None:
+    """One request, counted under its route's template."""
+    route = getattr(scope.get("route"), "path", "unknown")
+    _counter(route, scope["method"], status).inc()
+    if route != "/events/session":
+        _histogram(route).observe(seconds)
+
+
+@lru_cache(1024)
+def _counter(route: str, method: str, status: int) -> Counter:
+    return _REQUESTS.labels(route, method, str(status))
+
+
+@lru_cache(256)
+def _histogram(route: str) -> Histogram:
+    return _SECONDS.labels(route)

@@ -1,0 +1,236 @@
+"""What people write when they ask for a session, and the command it becomes.
+
+The shapes are those of the public client. What it sends and we do not need is passed over; what it asks for and we
+cannot do yet is refused by name, because an option silently dropped is worse than a "no".
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID, uuid5
+
+import orjson
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
+
+from api.auth import Caller
+from api.problems import Problem, invalid, unsupported
+from domain.directory.state import Directory
+from domain.messages import AccessKey, KernelId, SessionId
+from domain.session.messages import RequestSession, Seat, SessionName, SessionSpec
+from domain.session.status import ClusterMode, SessionType
+from domain.slots import parse
+
+_DEFAULT_RESOURCES: Final[Mapping[str, str]] = {"cpu": "1", "mem": "256m"}
+"""Per kernel, where the request names no resources, until images have minimums of their own."""
+
+_AMOUNT: Final = re.compile(r"\d{1,19}(\.\d{1,9})?\s*([kmgtpezy]?(i?b)?)?", re.IGNORECASE)
+_VARIABLE: Final = re.compile(r"[^=\x00-\x20]{1,256}")
+
+
+def _amount(value: str | int | float) -> str:
+    """Text of an amount: nothing that takes a machine longer to expand than a person to write."""
+    text = str(value)
+    if _AMOUNT.fullmatch(text) is None:
+        raise ValueError("an amount is digits, optionally with a fraction and a unit of bytes, as in 0.5 or 512m")
+    return text
+
+
+def _variables(environ: dict[str, str]) -> dict[str, str]:
+    for name in environ:
+        if _VARIABLE.fullmatch(name) is None:
+            raise ValueError(f"{name[:40]!r} cannot be the name of a variable")
+    return environ
+
+
+Amount = Annotated[str | int | float, AfterValidator(_amount)]
+Environ = Annotated[dict[str, str], AfterValidator(_variables)]
+
+
+class Config(BaseModel):
+    """The creation config."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    environ: Environ | None = None
+    resources: dict[str, Amount] | None = Field(None, description="Slots of each kernel.", max_length=64)
+    resource_group: str | None = Field(None, alias="scalingGroup", max_length=64)
+    cluster_size: int | None = Field(None, alias="clusterSize", ge=1, le=512, description="As older clients send it.")
+    resource_opts: dict[str, Any] | None = None
+    mounts: list[Any] | None = None
+    mount_map: dict[str, Any] | None = None
+    mount_ids: list[Any] | None = None
+    mount_id_map: dict[str, Any] | None = None
+    mount_options: dict[str, Any] | None = None
+    preopen_ports: list[Any] | None = None
+    agent_list: list[Any] | None = Field(None, alias="agentList")
+
+
+class NewSession(BaseModel):
+    """A request for a session."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        populate_by_name=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "image": "python:3.9-ubuntu20.04",
+                    "name": "training-7",
+                    "type": "batch",
+                    "startupCommand": "python train.py",
+                    "enqueueOnly": True,
+                    "config": {"resources": {"cpu": "2", "mem": "4g"}, "environ": {"EPOCHS": "3"}},
+                }
+            ]
+        },
+    )
+
+    image: str = Field(validation_alias=AliasChoices("image", "lang"), min_length=1, max_length=512)
+    name: SessionName | None = Field(
+        None,
+        validation_alias=AliasChoices("name", "clientSessionToken"),
+        description="Unique among the living sessions of the access key; made up when left out.",
+    )
+    session_type: Literal["interactive", "batch"] = Field("interactive", alias="type")
+    enqueue_only: bool = Field(False, alias="enqueueOnly", description="Answer at once, while it still waits.")
+    max_wait_seconds: int = Field(
+        0, alias="maxWaitSeconds", ge=0, le=7 * 86400, description="Longest wait until it runs; 0: no limit."
+    )
+    reuse_if_exists: bool = Field(
+        True, alias="reuseIfExists", description="A living session of that name and image is as good."
+    )
+    domain: str = Field("default", max_length=64)
+    group: str = Field("default", max_length=64, description="The project.")
+    tag: str | None = Field(None, max_length=64)
+    architecture: str = Field("x86_64", max_length=32)
+    cluster_size: int = Field(1, alias="clusterSize", ge=1, le=512)
+    cluster_mode: ClusterMode = Field(ClusterMode.SINGLE_NODE, alias="clusterMode")
+    startup_command: str | None = Field(None, alias="startupCommand", max_length=65536)
+    owner_access_key: str | None = Field(None, max_length=64, description="For admins: whose session it is to be.")
+    config: Config = Field(default_factory=Config)
+
+    bootstrap_script: str | None = None
+    callback_url: str | None = Field(None, validation_alias=AliasChoices("callback_url", "callbackURL"))
+    dependencies: list[Any] | None = None
+    starts_at: str | None = None
+
+
+_NOT_YET: Final = ("bootstrap_script", "callback_url", "dependencies", "starts_at")
+_NOT_YET_IN_CONFIG: Final = (
+    "mounts",
+    "mount_map",
+    "mount_ids",
+    "mount_id_map",
+    "mount_options",
+    "preopen_ports",
+    "resource_opts",
+    "agent_list",
+)
+
+
+def parse_new_session(body: bytes) -> NewSession:
+    """Read a body. Raises `ValidationError`, or `Problem` for an option that has no effect yet."""
+    new = NewSession.model_validate_json(refuse_nul(body))
+    for field in _NOT_YET:
+        if getattr(new, field):
+            raise unsupported(field)
+    for field in _NOT_YET_IN_CONFIG:
+        if getattr(new.config, field):
+            name = Config.model_fields[field].alias or field
+            raise unsupported(f"config.{name}")
+    return new
+
+
+def refuse_nul(body: bytes) -> bytes:
+    """Refuses NUL characters, which neither a container nor a database takes. Raises `Problem`."""
+    if b"\\u0000" in body and "\x00" in _texts(body):
+        raise invalid("body", "no_nul", "NUL characters are not allowed")
+    return body
+
+
+def _texts(body: bytes) -> str:
+    """All strings of a JSON body in one; empty if it is none, which is found out later."""
+    found: list[str] = []
+
+    def walk(value: Any) -> None:
+        match value:
+            case str():
+                found.append(value)
+            case list():
+                for each in value:
+                    walk(each)
+            case dict():
+                for name, each in value.items():
+                    found.append(name)
+                    walk(each)
+
+    try:
+        walk(orjson.loads(body))
+    except (orjson.JSONDecodeError, RecursionError):
+        return ""
+    return "\n".join(found)
+
+
+def request_session(
+    new: NewSession, caller: Caller, command_id: str, at: datetime, directory: Directory
+) -> RequestSession:
+    """The command. What it makes up derives from the command's id, so that a retry is the same command.
+
+    Raises `Refused` for bad amounts, `Problem` for a project or resource group that is not there or not his.
+    """
+    session_id = SessionId(str(uuid5(UUID(command_id), "session")))
+    config = new.config
+    group = directory.groups.get(config.resource_group or "default")
+    if group is None or not group.active:
+        raise invalid(
+            "config.scalingGroup", "unknown", f"there is no resource group {config.resource_group or 'default'}"
+        )
+    _check_project(new, caller, directory)
+    size = config.cluster_size if config.cluster_size and new.cluster_size == 1 else new.cluster_size
+    return RequestSession(
+        at=at,
+        owner=AccessKey(caller.owner),
+        session_id=session_id,
+        name=new.name or f"session-{session_id[:8]}",
+        reuse=new.reuse_if_exists,
+        kernels=_seats(session_id, size),
+        spec=SessionSpec(
+            session_type=SessionType(new.session_type),
+            image=new.image,
+            architecture=new.architecture,
+            slots=parse({**_DEFAULT_RESOURCES, **_texts_of(config.resources)}, "config.resources"),
+            environ=config.environ or {},
+            startup_command=new.startup_command,
+            cluster_mode=new.cluster_mode,
+            cell=group.cell,
+            resource_group=group.name,
+            domain=new.domain,
+            project=new.group,
+            tag=new.tag,
+        ),
+    )
+
+
+def _texts_of(resources: Mapping[str, str | int | float] | None) -> dict[str, str]:
+    return {name: str(amount) for name, amount in (resources or {}).items()}
+
+
+def _check_project(new: NewSession, caller: Caller, directory: Directory) -> None:
+    project = directory.project(new.domain, new.group)
+    if project is None or not project.active:
+        raise invalid("group", "unknown", f"there is no project {new.group} in the domain {new.domain}")
+    if not caller.is_admin and project.project_id not in caller.identity.user.projects:
+        raise Problem(
+            403, "generic-forbidden", "Forbidden operation", f"you are not a member of {new.group}", field="group"
+        )
+
+
+def _seats(session_id: SessionId, size: int) -> tuple[Seat, ...]:
+    """main1 has the session's own id (SES-13); sub1, sub2… have ids that derive from it."""
+    main = Seat(kernel_id=KernelId(session_id), role="main", index=1)
+    subs = [
+        Seat(kernel_id=KernelId(str(uuid5(UUID(session_id), f"sub{index}"))), role="sub", index=index)
+        for index in range(1, size)
+    ]
+    return (main, *subs)

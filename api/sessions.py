@@ -1,0 +1,258 @@
+"""Sessions, in the shapes the public client uses: ask for one, look at it, restart, rename and end it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api.answers import accepted_for_later, json
+from api.auth import Caller as Signer
+from api.deps import All, Body, Caller, Known, Services
+from api.problems import invalid, session_not_found
+from api.session_requests import NewSession, parse_new_session, request_session
+from api.writing import POSITION, Result, accepted, command_id_of, now, wants_async
+from domain.messages import Command, SessionId
+from domain.session.messages import RenameSession, RequestSession, RestartSession, TerminateSession
+from domain.slots import show
+from infra.log import Position
+from projections.session_list import KernelRow, SessionRow
+
+router = APIRouter(tags=["sessions"])
+
+_CONTEXT: Final = "session"
+_PENDING: Final = "PENDING"
+_TIMED_OUT: Final = "TIMEOUT"
+_REFERENCE_MAX: Final = 128
+
+_REQUEST_BODY: Final = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": NewSession.model_json_schema()}}}
+}
+
+
+@router.post("/session", status_code=201, openapi_extra=_REQUEST_BODY)
+@router.post("/session/create", status_code=201, openapi_extra=_REQUEST_BODY, include_in_schema=False)
+async def create(request: Request, body: Body, caller: Caller, all_: All) -> Response:
+    """Ask for a session. 201: it is new; 200: one of that name and image lives already (`reuseIfExists`).
+
+    Unless `enqueueOnly`, the answer comes when it runs or has ended, or after `maxWaitSeconds` with status `TIMEOUT`.
+    """
+    new = parse_new_session(body)
+    caller = all_.gate.acting_for(caller, new.owner_access_key)
+    command_id = command_id_of(request.headers, caller)
+    command = request_session(new, caller, command_id, now(), all_.tail.directory)
+    is_async = wants_async(request.headers)
+    started = None if new.enqueue_only or is_async else all_.tail.live.when_started(command.session_id)
+    try:
+        sent = await all_.writing.send(_CONTEXT, command, command_id, caller, request.headers.get("traceparent"))
+        if is_async:
+            return accepted_for_later(sent)
+        result = await all_.writing.result(sent)
+        if result is None:
+            return accepted_for_later(sent)
+        accepted(result)
+        if result.verdict == "unneeded":
+            return await _existing(result, all_, caller)
+        status = _PENDING if started is None else await _started(request, started, new.max_wait_seconds)
+        return json(_created(command, status), 201, result.position)
+    finally:
+        if started is not None:
+            all_.tail.live.no_longer(command.session_id, started)
+
+
+def _created(command: RequestSession, status: str) -> dict[str, Any]:
+    return {
+        "sessionId": command.session_id,
+        "sessionName": command.name,
+        "status": status,
+        "servicePorts": [],
+        "created": True,
+    }
+
+
+async def _existing(result: Result, all_: Services, caller: Signer) -> Response:
+    """The living session that is as good. The reference spells its key `service_ports` here; both are there."""
+    session_id = result.about or ""
+    await all_.known.wait_for(Position.parse(result.position), all_.settings.read_timeout)
+    row = await all_.known.find(caller.owner, session_id)
+    told: dict[str, Any] = {
+        "sessionId": session_id,
+        "sessionName": row.name if row else None,
+        "status": row.status if row else _PENDING,
+        "servicePorts": [],
+        "service_ports": [],
+        "created": False,
+    }
+    return json(told, 200, result.position)
+
+
+async def _started(request: Request, started: asyncio.Future[str], wait_max: int) -> str:
+    """Its status once it runs or has ended; `TIMEOUT` if that takes too long, or if nobody waits for it any more."""
+    gone: asyncio.Future[str] = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait([started, gone], timeout=wait_max or None, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+    return started.result() if started.done() and not started.cancelled() else _TIMED_OUT
+
+
+async def _disconnected(request: Request) -> str:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    return _TIMED_OUT
+
+
+@router.get("/session/{reference}")
+async def show_session(reference: str, caller: Caller, all_: All, known: Known) -> Response:
+    """A session by its id, its name, or the beginning of either. May be a moment old: send a position to be sure."""
+    session = await found(reference, caller, all_)
+    kernels = await known.kernels(session)
+    return json(_detail(session, kernels))
+
+
+def _detail(session: SessionRow, kernels: Sequence[KernelRow]) -> dict[str, Any]:
+    """The manual's five fields, whose values nobody measures yet, and what a projection knows."""
+    began = session.started_at or session.requested_at
+    age = (session.ended_at or now()) - began
+    return {
+        "sessionId": session.session_id,
+        "sessionName": session.name,
+        "status": session.status,
+        "reason": session.reason,
+        "result": session.result,
+        "exitCode": session.exit_code,
+        "type": session.session_type,
+        "image": session.image,
+        "lang": session.image,
+        "age": int(age.total_seconds() * 1000),
+        "memoryLimit": session.slots.get("mem", 0) // 1024,
+        "numQueriesExecuted": 0,
+        "cpuCreditUsed": 0,
+        "resourceGroup": session.resource_group,
+        "domain": session.domain,
+        "group": session.project,
+        "tag": session.tag,
+        "ownerAccessKey": session.owner,
+        "clusterMode": session.cluster_mode,
+        "clusterSize": session.cluster_size,
+        "occupyingSlots": show(session.slots),
+        "attempt": session.attempt,
+        "requestedAt": session.requested_at,
+        "startedAt": session.started_at,
+        "endedAt": session.ended_at,
+        "kernels": [
+            {
+                "kernelId": kernel.kernel_id,
+                "clusterRole": kernel.role,
+                "clusterIdx": kernel.index,
+                "clusterHostname": kernel.hostname,
+                "status": kernel.status,
+                "reason": kernel.reason,
+                "agent": kernel.agent_id,
+                "devices": kernel.devices,
+                "exitCode": kernel.exit_code,
+                "message": kernel.message,
+            }
+            for kernel in kernels
+        ],
+    }
+
+
+@router.patch("/session/{reference}", status_code=204)
+async def restart(reference: str, request: Request, caller: Caller, all_: All) -> Response:
+    """Start its kernels anew where they are; files, name and age stay."""
+    session_id = await resolve(reference, caller, all_)
+    command = RestartSession(at=now(), owner=caller.owner, session_id=session_id)
+    result = await _write(command, request, caller, all_)
+    return result if isinstance(result, Response) else Response(None, 204, {POSITION: result.position})
+
+
+@router.delete("/session/{reference}")
+async def terminate(
+    reference: str,
+    request: Request,
+    caller: Caller,
+    all_: All,
+    forced: Annotated[bool, Query(description="Do not wait until its agents confirm.")] = False,
+    recursive: Annotated[bool, Query(description="Also those that depend on it: there are none yet.")] = False,
+) -> Response:
+    """End it, at whatever stage it is. One that still waits is cancelled."""
+    del recursive
+    session_id = await resolve(reference, caller, all_)
+    command = TerminateSession(at=now(), owner=caller.owner, session_id=session_id, forced=forced)
+    result = await _write(command, request, caller, all_)
+    if isinstance(result, Response):
+        return result
+    ended = {event.get("status") for event in result.events if event.get("type") == "SessionEnded"}
+    status: Literal["cancelled", "terminated"] = "cancelled" if "CANCELLED" in ended else "terminated"
+    return json({"stats": {"status": status}}, 200, result.position)
+
+
+@router.post("/session/{reference}/rename", status_code=204)
+async def rename(
+    reference: str,
+    request: Request,
+    caller: Caller,
+    all_: All,
+    name: Annotated[str, Query(min_length=1, max_length=64)],
+) -> Response:
+    """Give a living session another name."""
+    session_id = await resolve(reference, caller, all_)
+    command = RenameSession(at=now(), owner=caller.owner, session_id=session_id, name=name)
+    result = await _write(command, request, caller, all_)
+    return result if isinstance(result, Response) else Response(None, 204, {POSITION: result.position})
+
+
+@router.get("/session/{reference}/status-history")
+async def status_history(reference: str, caller: Caller, all_: All, known: Known) -> Response:
+    """When it entered each status, the last time it did: `{"result": {"preparing": "2026-…", …}}`."""
+    session = await found(reference, caller, all_)
+    entered: dict[str, Any] = {}
+    for row in await known.history(session, session.first_offset):
+        if row.kernel_id is None:
+            entered[row.status.lower()] = row.at
+    return json({"result": entered})
+
+
+# -- which session is meant --------------------------------------------------------------------------------------------
+
+
+async def resolve(reference: str, caller: Signer, all_: Services) -> SessionId:
+    """The id of the session a command is about. Raises `Problem` (404).
+
+    What the tail has seen comes first, so that whoever just got an answer may use the name at once; the projection is
+    asked for what is older or has ended, and once more when it has caught up.
+    """
+    if (card := all_.tail.live.named(caller.owner, reference)) is not None:
+        return card.session_id
+    if (card := all_.tail.live.card(reference)) is not None and card.owner == caller.owner:
+        return card.session_id
+    return SessionId((await found(reference, caller, all_)).session_id)
+
+
+async def found(reference: str, caller: Signer, all_: Services) -> SessionRow:
+    """The session as the projection knows it. Raises `Problem` (404)."""
+    if len(reference) > _REFERENCE_MAX:
+        raise invalid("session", "length", f"a session's name or id has at most {_REFERENCE_MAX} characters")
+    row = await all_.known.find(caller.owner, reference)
+    if row is None:
+        places = all_.tail.places
+        seen = Position({partition: places[partition] for partition in all_.tail.session_partitions()})
+        await all_.known.wait_for(seen, all_.settings.read_timeout)
+        row = await all_.known.find(caller.owner, reference)
+    if row is None:
+        raise session_not_found(reference)
+    return row
+
+
+async def _write(command: Command, request: Request, caller: Signer, all_: Services) -> Result | Response:
+    """Send it and wait: its result, or the answer that it is on its way. Raises `Problem` where it is refused."""
+    headers: Mapping[str, str] = request.headers
+    sent = await all_.writing.send(
+        _CONTEXT, command, command_id_of(headers, caller), caller, headers.get("traceparent")
+    )
+    if wants_async(headers):
+        return accepted_for_later(sent)
+    result = await all_.writing.result(sent)
+    return accepted_for_later(sent) if result is None else accepted(result)

@@ -1,0 +1,154 @@
+"""The end of the log, as this process follows it: one reader of every events topic.
+
+From it come the directory (whole, so that no request waits for a database to be let in), the outcomes of the commands
+sent from here, and everything live. When the reader fails it starts again where it was.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, cast
+
+import structlog
+
+from api.live import Live
+from api.outcomes import Outcomes, events_partition
+from domain.contexts import CONTEXTS
+from domain.directory.consequences import DIRECTORY
+from domain.directory.messages import DirectoryEvents
+from domain.directory.state import Directory
+from domain.outcomes import OUTCOME_TYPES
+from infra.decoding import Unreadable, read_event
+from infra.log import Log, LogError, Partition, Position, Record
+from infra.settings import Settings
+from infra.topics import events
+
+_log = structlog.get_logger("api.tail")
+
+_BATCH: Final = 500  # at some 10 µs each, no request waits longer than 5 ms for a batch
+_LOOK_BACK: Final = 200  # offsets before the end where it begins: how far commands are settled is soon known
+_BACK_OFF_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """Up to which command an events partition has told outcomes, and where the last of them stands."""
+
+    command_offset: int
+    event_offset: int
+
+
+class Tail:
+    """`run` it for as long as the process lives; `started` is set once the directory is whole."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self.directory = Directory()
+        self.outcomes = Outcomes()
+        self.live = Live()
+        self.started = asyncio.Event()
+        self.healthy = False
+        self._settings = settings
+        self._log = log
+        self._contexts = {settings.topic_prefix + events(name): name for name in CONTEXTS}
+        self._directory_topic = settings.topic_prefix + events(DIRECTORY.name)
+        self._session_topic = settings.topic_prefix + events("session")
+        self._places: dict[Partition, int] = {}
+        self._settled: dict[Partition, _Settled] = {}
+        self._moved = asyncio.Event()
+
+    # -- what others ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def places(self) -> Mapping[Partition, int]:
+        """By partition, the offset up to which everything has been taken in."""
+        return self._places
+
+    def session_partitions(self) -> list[Partition]:
+        return [partition for partition in self._places if partition.topic == self._session_topic]
+
+    async def lag(self) -> int:
+        """Committed records not yet taken in. Asks the brokers; raises `LogError`."""
+        ends = await self._log.ends(list(self._places))
+        return sum(max(0, end - self._places[partition]) for partition, end in ends.items())
+
+    async def settled(self, position: Position) -> Position:
+        """The same point in events only: waits until the commands before `position` have their outcomes."""
+        reached: dict[Partition, int] = {}
+        for partition, offset in position.offsets.items():
+            if not partition.topic.endswith(".commands"):
+                reached[partition] = max(offset, reached.get(partition, 0))
+                continue
+            told = events_partition(partition)
+            while (settled := self._settled.get(told)) is None or settled.command_offset < offset - 1:
+                await self._moved.wait()
+            reached[told] = max(settled.event_offset + 1, reached.get(told, 0))
+        return Position(reached)
+
+    # -- following the log -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Never returns. A log that is not there is asked again and again; what was read is kept."""
+        while True:
+            try:
+                await self._follow()
+            except LogError as error:
+                self.healthy = False
+                _log.warning("the log cannot be read; trying again", error=str(error))
+                await asyncio.sleep(_BACK_OFF_SECONDS)
+
+    async def _follow(self) -> None:
+        if not self._places:
+            self._places = await self._starts()
+        whole = await self._log.ends([p for p in self._places if p.topic == self._directory_topic])
+        async with self._log.reader(self._places) as reader:
+            self.healthy = True
+            while True:
+                for record in await reader.batch(at_most=_BATCH, within=0.5):
+                    self._take(record)
+                for partition in self._places:
+                    self._places[partition] = reader.position(partition)
+                if not self.started.is_set() and all(self._places[p] >= end for p, end in whole.items()):
+                    self.started.set()
+                self._moved.set()
+                self._moved = asyncio.Event()
+
+    async def _starts(self) -> dict[Partition, int]:
+        numbers = range(self._settings.partitions)
+        partitions = [Partition(topic, number) for topic in self._contexts for number in numbers]
+        ends = await self._log.ends(partitions)
+        return {
+            partition: 0 if partition.topic == self._directory_topic else max(0, end - _LOOK_BACK)
+            for partition, end in ends.items()
+        }
+
+    def _take(self, record: Record) -> None:
+        if record.offset < self._places[record.partition]:
+            return  # read again after a failure in the middle of a batch
+        self._places[record.partition] = record.offset + 1
+        try:
+            self._tell(record)
+        except (Unreadable, KeyError, ValueError):
+            _log.exception("unreadable event", place=f"{record.partition}@{record.offset}")
+
+    def _tell(self, record: Record) -> None:
+        headers = dict(record.headers)
+        context = self._contexts[record.partition.topic]
+        if context == DIRECTORY.name:
+            self._learn(record, headers)
+        elif record.partition.topic == self._session_topic:
+            self.live.take(record, headers)
+        if (offset := headers.get("ce_commandoffset")) is not None:
+            self._settled[record.partition] = _Settled(int(offset), record.offset)
+            self.outcomes.take(context, record, headers)
+
+    def _learn(self, record: Record, headers: Mapping[str, bytes]) -> None:
+        if headers["ce_type"].decode() not in OUTCOME_TYPES:
+            told = read_event(DIRECTORY, record)
+            self.directory = DIRECTORY.evolve(self.directory, cast(DirectoryEvents, told.event))
+
+    async def wait_started(self, timeout: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self.started.wait()
+        return self.started.is_set()

@@ -1,0 +1,268 @@
+"""What the scheduler is told, and what it decides."""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter
+
+from domain.messages import AccessKey, AgentId, Cell, Command, Event, KernelId, SessionId, Value
+from domain.slots import Amount, Amounts, SlotName
+
+
+class Claim(Value):
+    """What one attempt of a session needs: `slots` for each kernel, on one agent if `together`, `avoid` last."""
+
+    session_id: SessionId
+    owner: AccessKey
+    attempt: int = Field(ge=1)
+    resource_group: str
+    architecture: str
+    kernels: tuple[KernelId, ...] = Field(min_length=1)
+    slots: Amounts
+    together: bool
+    avoid: tuple[AgentId, ...] = ()
+
+
+class RunningKernel(Value):
+    """One line of an agent's inventory."""
+
+    kernel_id: KernelId
+    incarnation: int = Field(ge=1)
+    session_id: SessionId
+    owner: AccessKey
+
+
+class AgentProfile(Value):
+    """What an agent is and has. `devices`: slot → device id → units; slots without devices are amounts only."""
+
+    resource_group: str
+    architecture: str = "x86_64"
+    slots: Amounts
+    devices: dict[SlotName, dict[str, Amount]] = {}
+    address: str = Field(description="Internal URL under which the api reaches it.")
+    runtime: str
+
+
+class Placement(Value):
+    """A kernel's agent and its devices there: slot → device id → units."""
+
+    kernel_id: KernelId
+    agent_id: AgentId
+    devices: dict[str, dict[str, int]] = {}
+
+
+class Constraint(StrEnum):
+    """What keeps a demand waiting."""
+
+    NO_AGENTS = "no-agents"
+    INFEASIBLE = "infeasible"
+    BUSY = "busy"
+    BEHIND = "behind"
+
+
+class Wait(Value):
+    """Why a demand waits.
+
+    `agents` counts those of its resource group that each filter removed; `lacking` is what the agent that comes closest
+    is short of, by slot; `behind` is the session at the head of the queue.
+    """
+
+    constraint: Constraint
+    agents: dict[str, int] = {}
+    lacking: dict[str, int] = {}
+    behind: SessionId | None = None
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+class SchedulingCommand(Command):
+    by_users: ClassVar[bool] = False
+
+    cell: Cell
+
+    @property
+    def key(self) -> str:
+        return self.cell
+
+
+class AgentCommand(SchedulingCommand):
+    agent_id: AgentId
+
+    @property
+    def subject(self) -> str:
+        return self.agent_id
+
+
+class RegisterAgent(AgentCommand):
+    """An agent (re)starts: what it has and what runs on it. `incarnation` counts its starts."""
+
+    type: Literal["RegisterAgent"] = "RegisterAgent"
+    incarnation: int = Field(ge=1)
+    profile: AgentProfile
+    kernels: tuple[RunningKernel, ...] = ()
+
+
+class MarkAgentLost(AgentCommand):
+    """Nothing was heard of this incarnation for too long. What runs there is left as it is."""
+
+    type: Literal["MarkAgentLost"] = "MarkAgentLost"
+    incarnation: int
+
+
+class MarkAgentFound(AgentCommand):
+    type: Literal["MarkAgentFound"] = "MarkAgentFound"
+    incarnation: int
+
+
+class RetireAgent(AgentCommand):
+    """The agent stops in good order; its kernels run on, and it may register again."""
+
+    type: Literal["RetireAgent"] = "RetireAgent"
+    incarnation: int
+
+
+class RemoveAgent(AgentCommand):
+    """An operator says that the host is gone for good, with everything on it."""
+
+    type: Literal["RemoveAgent"] = "RemoveAgent"
+
+
+class DemandPlacement(SchedulingCommand):
+    type: Literal["DemandPlacement"] = "DemandPlacement"
+    claim: Claim
+
+    @property
+    def subject(self) -> str:
+        return self.claim.session_id
+
+
+class WithdrawDemand(SchedulingCommand):
+    """The session no longer waits; what it may have been given meanwhile is free again."""
+
+    type: Literal["WithdrawDemand"] = "WithdrawDemand"
+    session_id: SessionId
+    attempt: int
+
+    @property
+    def subject(self) -> str:
+        return self.session_id
+
+
+class ReleaseCapacity(SchedulingCommand):
+    """This kernel is gone from its agent."""
+
+    type: Literal["ReleaseCapacity"] = "ReleaseCapacity"
+    session_id: SessionId
+    attempt: int
+    kernel_id: KernelId
+
+    @property
+    def subject(self) -> str:
+        return self.session_id
+
+
+SchedulingCommands = Annotated[
+    RegisterAgent
+    | MarkAgentLost
+    | MarkAgentFound
+    | RetireAgent
+    | RemoveAgent
+    | DemandPlacement
+    | WithdrawDemand
+    | ReleaseCapacity,
+    Field(discriminator="type"),
+]
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+class AgentEvent(Event):
+    agent_id: AgentId
+
+    @property
+    def subject(self) -> str:
+        return self.agent_id
+
+
+class AgentRegistered(AgentEvent):
+    """`strays` run there without anybody having placed them, and are to be stopped."""
+
+    type: Literal["AgentRegistered"] = "AgentRegistered"
+    incarnation: int
+    profile: AgentProfile
+    kernels: tuple[RunningKernel, ...]
+    strays: tuple[RunningKernel, ...]
+
+
+class AgentLost(AgentEvent):
+    type: Literal["AgentLost"] = "AgentLost"
+
+
+class AgentFound(AgentEvent):
+    type: Literal["AgentFound"] = "AgentFound"
+
+
+class AgentRetired(AgentEvent):
+    type: Literal["AgentRetired"] = "AgentRetired"
+
+
+class AgentRemoved(AgentEvent):
+    type: Literal["AgentRemoved"] = "AgentRemoved"
+
+
+class DemandEvent(Event):
+    session_id: SessionId
+    attempt: int
+
+    @property
+    def subject(self) -> str:
+        return self.session_id
+
+
+class PlacementDemanded(DemandEvent):
+    type: Literal["PlacementDemanded"] = "PlacementDemanded"
+    claim: Claim
+
+
+class PlacementDelayed(DemandEvent):
+    """It has to wait, or waits for another reason than before."""
+
+    type: Literal["PlacementDelayed"] = "PlacementDelayed"
+    wait: Wait
+
+
+class PlacementDecided(DemandEvent):
+    """Every kernel has its agent and devices. `candidates`: the agents it could have had for its first kernel."""
+
+    type: Literal["PlacementDecided"] = "PlacementDecided"
+    placements: tuple[Placement, ...]
+    candidates: int
+
+
+class DemandWithdrawn(DemandEvent):
+    type: Literal["DemandWithdrawn"] = "DemandWithdrawn"
+
+
+class CapacityReleased(DemandEvent):
+    type: Literal["CapacityReleased"] = "CapacityReleased"
+    kernel_id: KernelId
+
+
+SchedulingEvents = Annotated[
+    AgentRegistered
+    | AgentLost
+    | AgentFound
+    | AgentRetired
+    | AgentRemoved
+    | PlacementDemanded
+    | PlacementDelayed
+    | PlacementDecided
+    | DemandWithdrawn
+    | CapacityReleased,
+    Field(discriminator="type"),
+]
+
+COMMANDS: TypeAdapter[SchedulingCommands] = TypeAdapter(SchedulingCommands)
+EVENTS: TypeAdapter[SchedulingEvents] = TypeAdapter(SchedulingEvents)

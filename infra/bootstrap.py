@@ -1,0 +1,150 @@
+"""Makes the virtual environment from requirements.lock, then becomes a program in it.
+
+The first thing a newcomer runs, so it needs nothing but Python itself, and says in one sentence what is
+missing. The environment is made anew only when the lock file has changed; two programs may ask at once.
+"""
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+PYTHON_MIN = (3, 11)
+MARKER = "refold-requirements.sha256"
+
+
+class CannotPrepare(Exception):
+    """Something the user can put right. Its text is the one sentence they are shown."""
+
+
+def run(module: str) -> None:
+    """Becomes `python -m module` with our own arguments, in the virtual environment; returns never."""
+    try:
+        venv = Path(os.environ.get("REFOLD_VENV") or ROOT / ".venv").absolute()
+        python = _ready(venv)
+    except CannotPrepare as error:
+        sys.exit(f"refold: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    # Not the current folder but ours is searched for modules, wherever the program was called from.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    os.execv(python, [str(python), "-P", "-m", module, *sys.argv[1:]])
+
+
+def _ready(venv: Path) -> Path:
+    """The Python of an environment that has exactly what the lock file says, made now if need be."""
+    if sys.version_info < PYTHON_MIN:
+        needed, found = (".".join(map(str, version[:2])) for version in (PYTHON_MIN, sys.version_info))
+        raise CannotPrepare(f"needs Python {needed} or newer, and this is Python {found}")
+    python, marker = venv / "bin" / "python", venv / MARKER
+    wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    if _text(marker) == wanted and _works(python):
+        return python
+    try:
+        venv.parent.mkdir(parents=True, exist_ok=True)
+        beside = os.open(venv.parent, os.O_RDONLY)  # the lock is on the folder: it leaves no file behind
+        try:
+            fcntl.flock(beside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"waiting for another program that is making {venv}")
+            fcntl.flock(beside, fcntl.LOCK_EX)
+        if _text(marker) != wanted or not _works(python):
+            marker.unlink(missing_ok=True)
+            _make(venv, python)
+            marker.write_text(wanted)
+    except OSError as error:
+        raise CannotPrepare(f"cannot make {venv}: {error.strerror}; REFOLD_VENV can name another place") from error
+    return python
+
+
+def _make(venv: Path, python: Path) -> None:
+    if not _works(python):
+        if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+            raise CannotPrepare(f"{sys.executable} has no venv module (on Debian and Ubuntu: apt install python3-venv)")
+        _say(f"making {venv} (once)")
+        _command([sys.executable, "-m", "venv", "--clear", str(venv)])
+    packages = re.findall(r"^[\w.-]+==", LOCK.read_text(), re.MULTILINE)
+    pip = [
+        str(python),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--require-hashes",
+        "--no-deps",
+    ]
+    pip += [
+        "--only-binary",
+        ":all:",
+        "--no-input",
+        "--progress-bar",
+        "off",
+        "--retries",
+        "2",
+        "-r",
+        str(LOCK),
+    ]
+    _command(pip, steps=len(packages))
+
+
+def _command(argv: "list[str]", steps: int = 0) -> None:
+    """Runs a program and shows, in one line, how many packages it has got to."""
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    assert process.stdout is not None
+    output = []
+    seen = 0
+    for line in process.stdout:
+        output.append(line)
+        if line.startswith("Collecting "):
+            seen += 1
+            _progress(f"fetching packages: {seen} of {steps}  {line.split()[1]}")
+        elif line.startswith("Installing "):
+            _progress("installing packages")
+    _progress("")
+    if process.wait() != 0:
+        raise CannotPrepare(_why("".join(output)))
+
+
+def _why(output: str) -> str:
+    """The one sentence for what pip or venv said."""
+    if "No space left on device" in output or "Errno 28" in output:
+        return "no space left on the disk for the Python packages (500 MB)"
+    if re.search(
+        r"NewConnectionError|NameResolutionError|ConnectTimeout|Connection (refused|reset)|ProxyError", output
+    ):
+        return "cannot fetch the Python packages: the package index cannot be reached (no network?)"
+    if "THESE PACKAGES DO NOT MATCH THE HASHES" in output:
+        return "a package that was fetched is not the one in requirements.lock (its hash differs)"
+    errors = [line for line in output.splitlines() if line.startswith(("ERROR:", "Error:"))]
+    last = (errors or output.strip().splitlines() or ["no reason given"])[0]
+    return f"cannot install the Python packages: {last.partition(':')[2].strip() or last}"
+
+
+def _works(python: Path) -> bool:
+    """Whether it runs at all: it does not after the Python it was made from was upgraded or removed."""
+    try:
+        return subprocess.run([str(python), "-c", "import pip"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _say(text: str) -> None:
+    print(f"refold: {text}", file=sys.stderr, flush=True)
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text[:78]}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,334 @@
+"""A Docker Engine of our own for development and tests, and a small base image made without any registry.
+
+`PrivateDocker` installs Debian's packages where they are missing, then runs a containerd and a dockerd whose
+data, socket and images lie in the data folder, apart from a Docker the host may already have. Debian and root
+only. In the foreground:
+
+    python -m infra.embedded.docker --data-dir .refold
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from infra.embedded.folder import CannotStart, make_folder
+
+console = Console(stderr=True, highlight=False)
+BASE_IMAGE = "refold/base:1"
+PACKAGES = {
+    "dockerd": "docker.io",
+    "iptables": "iptables",
+    "debootstrap": "debootstrap",
+    "ip": "iproute2",
+}
+"""What must be there, by the program it brings."""
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+POLICY = Path("/usr/sbin/policy-rc.d")
+SOCKET_PATH_MAX = 100  # the system's limit is 107 characters
+READY_SECONDS_MAX = 60.0
+STOP_SECONDS = 20.0
+NEVER_IN_IMAGE = ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*", "var/log/*.log")
+
+
+class PrivateDocker:
+    """One engine over one data folder. Stop it, or it goes on without us: the next start finds and takes
+    it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        """Raises CannotStart where there is no Debian or we are not root."""
+        if not Path("/etc/debian_version").exists() or os.geteuid() != 0:
+            raise CannotStart("a private Docker Engine can only be installed on Debian and as root")
+        self.folder = data_dir.absolute() / "docker"
+        self.socket = self.folder / "docker.sock"
+        if len(str(self.socket)) > SOCKET_PATH_MAX:
+            raise CannotStart(f"the path {self.socket} is too long for a socket; choose a shorter data folder")
+        # Sockets and mounts of what runs: short paths, and gone after a reboot.
+        self._run = Path("/run") / f"refold-{zlib.crc32(os.fsencode(self.folder)):08x}"
+        self._log = self.folder / "docker.log"
+
+    async def start(self) -> Path:
+        """The socket, once the engine answers on it. Installs what is missing first. Raises CannotStart."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        await self._install()
+        if await self._answers():
+            return self.socket
+        await self._end_processes()  # half of an engine may be left of a crash
+        self._run.mkdir(exist_ok=True, mode=0o711)
+        containerd = self._run / "containerd.sock"
+        await self._spawn(
+            *("containerd", "--config", "/dev/null", "--log-level", "warn", "--address", str(containerd)),
+            *("--root", str(self.folder / "containerd"), "--state", str(self._run / "containerd")),
+        )
+        await self._until(containerd.exists)
+        await self._spawn(
+            *("dockerd", "--host", f"unix://{self.socket}", "--group", "root", "--log-level", "warn"),
+            *("--containerd", str(containerd), "--data-root", str(self.folder / "data")),
+            *("--exec-root", str(self._run / "docker"), "--pidfile", str(self._run / "docker.pid")),
+            *("--live-restore", "--userland-proxy=false", "--icc=false"),
+            *(["--bridge=none"] if _rival() else []),  # two engines cannot share docker0
+        )
+        end = time.monotonic() + READY_SECONDS_MAX
+        while not await self._answers():
+            if time.monotonic() > end or not list(self._processes("dockerd")):
+                raise CannotStart(f"the private Docker Engine did not start: {self._last_words()}")
+            await asyncio.sleep(0.1)
+        return self.socket
+
+    async def stop(self) -> None:
+        """Ends the containers, the engine and everything it mounted. Images and stopped containers stay."""
+        if await self._answers():
+            running = (await self._docker("ps", "-q")).split()
+            if running:
+                await self._docker("stop", "-t", "2", *running)
+            await self._docker("network", "prune", "-f")
+        await self._end_processes()
+        for mount in _mounts_under(self.folder, self._run):
+            await self._run_program("umount", "-l", mount)
+        shutil.rmtree(self._run, ignore_errors=True)
+        self.socket.unlink(missing_ok=True)
+        if Path("/sys/class/net/docker0").exists() and not _rival():
+            await self._run_program("ip", "link", "delete", "docker0")
+
+    async def kill(self) -> None:
+        """Ends the daemon with -9, as a crash would. Containers run on (live restore)."""
+        await self._end(signal.SIGKILL, list(self._processes("dockerd")))
+
+    async def base_image(self) -> str:
+        """The name of a small Debian with Python and a user `work` (1000), made once, kept in the data
+        folder."""
+        if (await self._docker("images", "-q", BASE_IMAGE)).strip():
+            return BASE_IMAGE
+        tar = self.folder.parent / "images" / "base-1.tar"
+        if not tar.exists():
+            await self._make_base(tar)
+        with _step("Importing the base image"):
+            changes = (
+                *("--change", "USER 1000:1000", "--change", "WORKDIR /home/work"),
+                *("--change", f"ENV PATH=/usr/local/sbin:/usr/local/bin:{PATH}"),
+                *("--change", 'CMD ["sleep", "infinity"]'),
+            )
+            await self._docker("import", *changes, str(tar), BASE_IMAGE)
+        return BASE_IMAGE
+
+    async def _make_base(self, tar: Path) -> None:
+        tar.parent.mkdir(parents=True, exist_ok=True)
+        root = self.folder / "base"
+        shutil.rmtree(root, ignore_errors=True)
+        with _step("Making the base image (once, about a minute)"):
+            await self._run_program(
+                *("debootstrap", "--variant=minbase", "--include=python3-minimal"),
+                *(_codename(), str(root), *(await self._mirror())),
+            )
+            for pattern in NEVER_IN_IMAGE:
+                for path in root.glob(pattern):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with (root / "etc/passwd").open("a") as passwd, (root / "etc/group").open("a") as group:
+                passwd.write("work:x:1000:1000::/home/work:/bin/bash\n")
+                group.write("work:x:1000:\n")
+            home = root / "home/work"
+            home.mkdir(mode=0o755)
+            os.chown(home, 1000, 1000)
+            draft = tar.with_suffix(".draft")
+            await self._run_program("tar", "-C", str(root), "--numeric-owner", "-cf", str(draft), ".")
+            draft.replace(tar)
+            shutil.rmtree(root)
+
+    async def _mirror(self) -> Sequence[str]:
+        """The archive this host installs from; none, for debootstrap's own choice, if apt does not say."""
+        wanted = ("Created-By: Packages", f"Codename: {_codename()}", "Origin: Debian", "Component: main")
+        with contextlib.suppress(CannotStart):
+            return (await self._run_program("apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted)).split()[:1]
+        return ()
+
+    async def _install(self) -> None:
+        missing = [name for program, name in PACKAGES.items() if shutil.which(program, path=PATH) is None]
+        if not missing:
+            return
+        install = ("apt-get", "install", "-y", "-q", "--no-install-recommends", *missing)
+        with _step(f"Installing {', '.join(missing)}"):
+            async with _no_services_started():
+                try:
+                    await self._run_program(*install)
+                except CannotStart:  # the package lists are missing or old
+                    await self._run_program("apt-get", "update", "-q")
+                    await self._run_program(*install)
+
+    async def _docker(self, *arguments: str) -> str:
+        return await self._run_program("docker", "-H", f"unix://{self.socket}", *arguments)
+
+    async def _answers(self) -> bool:
+        if not self.socket.exists():
+            return False
+        try:
+            async with asyncio.timeout(10):
+                await self._docker("version")
+        except (CannotStart, TimeoutError):
+            return False
+        return True
+
+    async def _run_program(self, *argv: str) -> str:
+        """What it printed. Raises CannotStart with its last line if it failed."""
+        program = shutil.which(argv[0], path=PATH)
+        if program is None:
+            raise CannotStart(f"{argv[0]} is not installed")
+        with self._log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                program,
+                *argv[1:],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=_environ(),
+            )
+            try:
+                printed, complaints = await process.communicate()
+            except asyncio.CancelledError:
+                process.kill()
+                await process.wait()
+                raise
+            log.write(complaints)
+        if process.returncode:
+            said = (complaints.strip() or printed.strip()).decode(errors="replace")
+            lines = said.splitlines() or ["no reason"]
+            raise CannotStart(f"{argv[0]} failed: {lines[-1]}")
+        return printed.decode(errors="replace")
+
+    async def _spawn(self, program: str, *arguments: str) -> None:
+        with self._log.open("ab") as log:
+            await asyncio.create_subprocess_exec(
+                shutil.which(program, path=PATH) or program,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us; containers are ended in order by `stop`
+                env=_environ(),
+            )
+
+    async def _until(self, there: Callable[[], bool]) -> None:
+        end = time.monotonic() + READY_SECONDS_MAX
+        while not there():
+            if time.monotonic() > end or not list(self._processes("containerd")):
+                raise CannotStart(f"containerd did not start: {self._last_words()}")
+            await asyncio.sleep(0.05)
+
+    async def _end_processes(self) -> None:
+        for name, number in (("dockerd", signal.SIGTERM), ("containerd", signal.SIGTERM), ("",
+        signal.SIGKILL)):
+            await self._end(number, list(self._processes(name)))
+
+    async def _end(self, number: signal.Signals, pids: Sequence[int]) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        end = time.monotonic() + STOP_SECONDS
+        while any(_alive(pid) for pid in pids) and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+
+    def _processes(self, name: str) -> Iterator[int]:
+        """Ours are those with our run folder among their arguments: daemon, containerd and its shims."""
+        mark = os.fsencode(self._run) + b"/"
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            with contextlib.suppress(OSError):
+                argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if any(word.startswith(mark) for word in argv[1:]) and argv[0].endswith(name.encode()):
+                    yield pid
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
+        return lines[-1] if lines else f"see {self._log}"
+
+
+def _environ() -> dict[str, str]:
+    return {**os.environ, "PATH": PATH, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+
+
+def _codename() -> str:
+    lines = Path("/etc/os-release").read_text().splitlines()
+    return next(line.partition("=")[2].strip('"') for line in lines if line.startswith("VERSION_CODENAME="))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _rival() -> bool:
+    """Whether some dockerd runs on this host. Asked while ours does not."""
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if path.read_text().strip() == "dockerd":
+                return True
+    return False
+
+
+def _mounts_under(*folders: Path) -> Sequence[str]:
+    """Innermost first."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return sorted(
+        (mount for mount in mounts if any(Path(mount).is_relative_to(each) for each in folders)), reverse=True
+    )
+
+
+@contextlib.asynccontextmanager
+async def _no_services_started() -> AsyncIterator[None]:
+    """Debian asks this file before a freshly installed package starts its service. The host may have its
+    own."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+@contextlib.contextmanager
+def _step(text: str) -> Iterator[None]:
+    """Says what takes long: a moving line with the time on a terminal, one line before and after
+    elsewhere."""
+    begun = time.monotonic()
+    with console.status(text) if console.is_terminal else contextlib.nullcontext():
+        yield
+    console.print(f"{text}: {time.monotonic() - begun:.0f} s")
+
+
+async def _serve(data_dir: Path) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    docker = PrivateDocker(data_dir)
+    try:
+        await docker.start()
+        print(f"REFOLD_DOCKER_SOCKET={docker.socket}\nREFOLD_TEST_DOCKER={docker.socket}", flush=True)
+        console.print(f"Base image: {await docker.base_image()}")
+        await stopped.wait()
+    finally:
+        await docker.stop()
+
+
+def main(data_dir: Annotated[Path, typer.Option(help="Folder of its data.")] = Path(".refold")) -> None:
+    """Runs a private Docker Engine until Ctrl-C, and prints how to reach it."""
+    try:
+        asyncio.run(_serve(make_folder(data_dir)))
+    except CannotStart as error:
+        console.print(f"infra.embedded.docker: {error}", style="red")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,127 @@
+"""How secrets are kept: sealed in the log, hashed when they are passwords, and signed for the way from api to agent.
+
+SecretError
+├── BadKey         the master key or the internal key of the settings is missing or malformed
+├── CannotUnseal   not sealed with this key, not about this, or changed since
+└── BadToken       an internal token that is forged, expired or about another kernel
+"""
+
+import base64
+import binascii
+import os
+import time
+
+import jwt
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from domain.messages import KernelId
+from infra.settings import Settings
+
+_VERSION = b"\x01"  # of the sealed form: says how, and later with which key, it was made
+_NONCE_BYTES = 12
+_KEY_BYTES = 32
+_TOKEN_SECONDS = 60.0
+_AUDIENCE = "refold-agent"
+
+
+class SecretError(Exception):
+    """Something is wrong with a secret, or with the key that keeps it."""
+
+
+class BadKey(SecretError):
+    """A key of the settings cannot be used."""
+
+
+class CannotUnseal(SecretError):
+    """The text was not sealed with this key about this, or was changed."""
+
+
+class BadToken(SecretError):
+    """The token does not open this door."""
+
+
+def master_key(settings: Settings) -> bytes:
+    """The 32 bytes with which secrets in the log are sealed. Raises `BadKey`."""
+    text = settings.master_key.get_secret_value()
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise BadKey("REFOLD_MASTER_KEY is not base64") from error
+    if len(key) != _KEY_BYTES:
+        raise BadKey(f"REFOLD_MASTER_KEY must be {_KEY_BYTES} bytes in base64, and has {len(key)}")
+    return key
+
+
+def new_key() -> str:
+    """A random key in the form the settings take it in."""
+    return base64.b64encode(os.urandom(_KEY_BYTES)).decode()
+
+
+def seal(key: bytes, secret: str, about: str) -> str:
+    """Encrypt (AES-256-GCM); base64. Whoever unseals must know what it is `about`: sealed texts cannot be swapped."""
+    nonce = os.urandom(_NONCE_BYTES)
+    sealed = AESGCM(key).encrypt(nonce, secret.encode(), _VERSION + about.encode())
+    return base64.b64encode(_VERSION + nonce + sealed).decode()
+
+
+def unseal(key: bytes, sealed: str, about: str) -> str:
+    """What was sealed. Raises `CannotUnseal`."""
+    try:
+        raw = base64.b64decode(sealed, validate=True)
+    except binascii.Error as error:
+        raise CannotUnseal("this is no sealed text") from error
+    version, nonce, rest = raw[:1], raw[1 : 1 + _NONCE_BYTES], raw[1 + _NONCE_BYTES :]
+    if version != _VERSION or len(nonce) != _NONCE_BYTES:
+        raise CannotUnseal("sealed in a form this program does not know")
+    try:
+        return AESGCM(key).decrypt(nonce, rest, version + about.encode()).decode()
+    except InvalidTag as error:
+        raise CannotUnseal(f"not sealed with this key about {about}") from error
+
+
+_hasher = PasswordHasher()
+
+
+def hash_password(password: str) -> str:
+    """argon2id, with salt and parameters in the text. Takes tens of milliseconds: call it off the event loop."""
+    return _hasher.hash(password)
+
+
+def password_fits(password_hash: str, password: str) -> bool:
+    """Whether this is the password. As slow as hashing."""
+    try:
+        return _hasher.verify(password_hash, password)
+    except (Argon2Error, InvalidHashError):
+        return False
+
+
+def internal_token(settings: Settings, kernel_id: KernelId, seconds: float = _TOKEN_SECONDS) -> str:
+    """A short-lived token that lets the api ask an agent about one kernel. Raises `BadKey`."""
+    claims = {"kernel_id": kernel_id, "exp": time.time() + seconds, "aud": _AUDIENCE}
+    return jwt.encode(claims, _internal_key(settings), algorithm="HS256")
+
+
+def check_internal_token(settings: Settings, token: str, kernel_id: KernelId) -> None:
+    """For the agent: raises `BadToken` unless the token is ours, fresh, and about this kernel."""
+    try:
+        claims = jwt.decode(
+            token,
+            _internal_key(settings),
+            algorithms=["HS256"],
+            audience=_AUDIENCE,
+            options={"require": ["exp", "aud", "kernel_id"]},
+        )
+    except jwt.PyJWTError as error:
+        raise BadToken(f"not a token of ours: {error}") from error
+    if claims["kernel_id"] != kernel_id:
+        raise BadToken("the token is about another kernel")
+
+
+def _internal_key(settings: Settings) -> str:
+    key = settings.internal_key.get_secret_value()
+    if len(key.encode()) < _KEY_BYTES:
+        raise BadKey(f"REFOLD_INTERNAL_KEY must have at least {_KEY_BYTES} characters")
+    return key

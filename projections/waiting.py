@@ -1,0 +1,153 @@
+"""How a reader sees what he wrote: he waits until the projections he asks have folded up to his position.
+
+One waiter serves a whole process. It looks at the checkpoints when somebody waits and Postgres has told of a commit,
+never once for each request.
+
+A position names events partitions, or commands partitions: those are reached when everything up to that command has
+its outcome folded. It must come from a record's offset (the offset after it), not from the end of a partition, which may
+lie beyond a control record that nobody folds.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import structlog
+from psycopg import AsyncConnection
+
+from infra.log import Partition, Position
+from infra.postgres import Pool, connection, translated
+from infra.settings import Settings
+from infra.topics import commands, events
+from projections.catalogue import PROJECTIONS
+from projections.live import CHANNEL
+from projections.reading import commands_of
+from projections.store import read_checkpoints
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 0.25
+"""Somebody waits at most this long for a notification that was lost."""
+
+_RECONNECT_SECONDS = 0.5
+
+
+class NotYet(Exception):
+    """The projections have not reached the position in time."""
+
+
+@dataclass(eq=False)
+class _Waiter:
+    position: Position
+    projections: Sequence[str]
+    done: asyncio.Future[None]
+
+
+class Waiting:
+    """`wait_for` may be called by any number of tasks at once, while `run` is running in another."""
+
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._reached: dict[tuple[str, Partition], int] = {}
+        self._waiters: set[_Waiter] = set()
+        self._look = asyncio.Event()
+        self._topics = {
+            projection.name: frozenset(
+                settings.topic_prefix + topic
+                for context in projection.contexts
+                for topic in (events(context), commands(context))
+            )
+            for projection in PROJECTIONS.values()
+        }
+
+    async def wait_for(self, position: Position, projections: Sequence[str], timeout: float) -> None:
+        """Return once all of these projections have folded up to the position; at most `timeout` seconds.
+
+        Partitions that a projection is not folded from do not concern it. Raises `NotYet`.
+        """
+        if self._is_reached(position, projections):
+            return
+        waiter = _Waiter(position, projections, asyncio.get_running_loop().create_future())
+        self._waiters.add(waiter)
+        self._look.set()
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter.done
+        except TimeoutError:
+            raise NotYet(f"not folded up to there within {timeout} s: {', '.join(projections)}") from None
+        finally:
+            self._waiters.discard(waiter)
+
+    async def run(self) -> None:
+        """Answer those who wait, until cancelled. While Postgres does not answer, nothing counts as reached."""
+        while True:
+            try:
+                await self._listen()
+            except Exception as error:
+                _log.warning("cannot see how far the projections are", reason=str(error))
+            self._reached.clear()
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        # A connection of its own, outside the pool: it listens as long as the process lives.
+        with translated():
+            listener = await AsyncConnection.connect(
+                self._settings.database.get_secret_value(), autocommit=True, connect_timeout=5
+            )
+            async with listener:
+                await listener.execute(f"LISTEN {CHANNEL}")
+                hearing = asyncio.create_task(self._hear(listener))
+                hearing.add_done_callback(lambda _: self._look.set())
+                try:
+                    while not hearing.done():
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(_LOOK_SECONDS if self._waiters else None):
+                                await self._look.wait()
+                        self._look.clear()
+                        if self._waiters:
+                            await self._read()
+                    hearing.result()
+                finally:
+                    hearing.cancel()
+                    await asyncio.gather(hearing, return_exceptions=True)
+
+    async def _hear(self, listener: AsyncConnection) -> None:
+        async for _ in listener.notifies():
+            self._look.set()
+
+    async def _read(self) -> None:
+        async with connection(self._pool) as db:
+            checkpoints = await read_checkpoints(db, PROJECTIONS)
+        self._reached = {
+            (projection, place): offset
+            for (projection, partition), checkpoint in checkpoints.items()
+            for place, offset in (
+                (partition, checkpoint.next_offset),
+                (commands_of(partition), checkpoint.command_offset),
+            )
+        }
+        for waiter in self._waiters:
+            if not waiter.done.done() and self._is_reached(waiter.position, waiter.projections):
+                waiter.done.set_result(None)
+
+    def _is_reached(self, position: Position, projections: Sequence[str]) -> bool:
+        return all(
+            self._reached.get((projection, partition), 0) >= offset
+            for projection in projections
+            for partition, offset in position.offsets.items()
+            if partition.topic in self._topics[projection]
+        )
+
+
+@asynccontextmanager
+async def waiting(settings: Settings, pool: Pool) -> AsyncIterator[Waiting]:
+    """A `Waiting` that works as long as the block."""
+    one = Waiting(settings, pool)
+    running = asyncio.create_task(one.run())
+    try:
+        yield one
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""The agent: its runtimes, one contract for all of them, and the daemon around."""

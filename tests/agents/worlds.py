@@ -1,0 +1,98 @@
+"""The worlds the contract is tried in: what lets a test open one runtime, lose it, and open another on the
+same host."""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import aiodocker
+
+from agents.docker import DockerRuntime
+from agents.fake import FakeRuntime
+from agents.process import ProcessRuntime
+from agents.runtime import Runtime, Task
+
+LOG_BYTES_MAX = 8192
+
+
+class World(ABC):
+    """One host. What runs on it does not depend on any runtime object."""
+
+    image = "any"
+    images = True
+    """Whether there is such a thing as an image."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def open(self) -> Runtime:
+        """A runtime as a starting agent opens it."""
+
+    @abstractmethod
+    def broken(self, task: Task) -> Task:
+        """The same task, but it cannot start."""
+
+    def task(self, script: str | None = None, *, incarnation: int = 1, kernel_id: str | None = None) -> Task:
+        """A kernel that runs a shell script, or waits to be stopped."""
+        return Task(
+            kernel_id=kernel_id or str(uuid4()),
+            incarnation=incarnation,
+            session_id=str(uuid4()),
+            image=self.image,
+            command=None if script is None else ["sh", "-c", script],
+            environ={"GREETING": "hello"},
+            hostname="main1",
+            cpu_millis=500,
+            mem_bytes=256 << 20,
+            pids_max=64,
+        )
+
+
+class FakeWorld(World):
+    def open(self) -> FakeRuntime:
+        return FakeRuntime(self.folder, log_bytes_max=LOG_BYTES_MAX)
+
+    def broken(self, task: Task) -> Task:
+        return replace(task, image="fake/fail-start")
+
+
+class ProcessWorld(World):
+    images = False
+
+    def open(self) -> ProcessRuntime:
+        return ProcessRuntime(self.folder, log_bytes_max=LOG_BYTES_MAX)
+
+    def broken(self, task: Task) -> Task:
+        return replace(task, command=["/no/such/program"])
+
+
+DOCKER_SOCKET = os.environ.get("REFOLD_TEST_DOCKER", "")
+DOCKER_IMAGE = os.environ.get("REFOLD_TEST_DOCKER_IMAGE", "refold/base:1")
+
+
+class DockerWorld(World):
+    image = DOCKER_IMAGE
+    broken_image = DOCKER_IMAGE
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.deployment = f"test-{uuid4().hex[:8]}"
+
+    def open(self) -> DockerRuntime:
+        return DockerRuntime(DOCKER_SOCKET, self.folder, deployment=self.deployment, log_bytes_max=LOG_BYTES_MAX)
+
+    def broken(self, task: Task) -> Task:
+        return replace(task, cpu_millis=10**9)  # more processors than any host has
+
+    async def clear(self) -> None:
+        """Deletes every container of this world, and its network."""
+        async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
+            label = json.dumps({"label": [f"ai.refold.deployment={self.deployment}"]})
+            for container in await docker.containers.list(all=True, filters=label):
+                await container.delete(force=True, v=True)
+            for network in await docker.networks.list(filters={"name": f"{self.deployment}-kernels"}):
+                await (await docker.networks.get(network["Id"])).delete()

@@ -1,0 +1,99 @@
+"""`python -m workers`: shards that turn commands into events, and the handlers that keep what is derived up to date."""
+
+import asyncio
+import os
+import signal
+import socket
+from enum import StrEnum
+from typing import Annotated
+
+import structlog
+import typer
+import uvloop
+
+from domain.contexts import CONTEXTS
+from infra.kafka import KafkaLog
+from infra.log import LogError, Partition
+from infra.postgres import open_pool
+from infra.settings import Settings, settings
+from infra.telemetry import configure_logging, serve_health
+from infra.topics import events
+from workers.ownership import Ownership, ShardId
+from workers.projecting import run_projecting
+from workers.shard import Shard
+
+_log = structlog.get_logger("workers")
+
+
+class Part(StrEnum):
+    """What this process does."""
+
+    ALL = "all"
+    SHARDS = "shards"
+    HANDLERS = "handlers"
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    part: Annotated[Part, typer.Option(help="Shards decide, handlers keep projections and watch agents.")] = Part.ALL,
+) -> None:
+    """Run a Refold worker until it is told to stop; any number of them share the work. Settings: REFOLD_*."""
+    configure_logging(settings(), f"workers-{part.value}")
+    uvloop.run(_run(settings(), part))
+
+
+async def _run(config: Settings, part: Part) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with KafkaLog(config) as log, open_pool(config) as pool:
+        worker_id = f"{socket.gethostname()}-{os.getpid()}"
+        ownership = Ownership(
+            pool,
+            worker_id,
+            config.lease_seconds,
+            [(name, number) for name in CONTEXTS for number in range(config.partitions)],
+            lambda shard: _shard(config, log, shard, worker_id),
+        )
+
+        async def ready() -> str | None:
+            return await _missing(config, log)
+
+        async with serve_health("127.0.0.1", config.worker_health_port, ready) as port:
+            _log.info("worker started", worker=worker_id, part=part.value, health_port=port)
+            tasks = []
+            if part is not Part.HANDLERS:
+                tasks.append(asyncio.create_task(ownership.run()))
+            if part is not Part.SHARDS:
+                tasks.append(asyncio.create_task(run_projecting(config, stop)))
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in (stopped, *tasks):
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+    _log.info("worker stopped", worker=worker_id)
+
+
+def _shard(config: Settings, log: KafkaLog, shard: ShardId, worker_id: str) -> Shard:
+    context, number = shard
+    return Shard(config, log, CONTEXTS[context], number, worker_id)
+
+
+async def _missing(config: Settings, log: KafkaLog) -> str | None:
+    """Ready means that the log answers for the topics we write."""
+    try:
+        async with asyncio.timeout(2):
+            await log.ends([Partition(config.topic_prefix + events(name), 0) for name in CONTEXTS])
+    except (LogError, TimeoutError) as error:
+        return f"the log does not answer: {error}"
+    return None
+
+
+if __name__ == "__main__":
+    app()
