@@ -136,6 +136,7 @@ def _open(path: Path, files: ExitStack) -> BinaryIO | None:
 
 def _same(file: BinaryIO | None, path: Path) -> bool:
     try:
-        return file is not None and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        found = path.stat()
     except FileNotFoundError:
         return file is None
+    return file is not None and os.path.samestat(os.fstat(file.fileno()), found)

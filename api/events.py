@@ -1,15 +1,18 @@
 """`GET /events/session`: what happens to sessions, as server-sent events.
 
-A subscription by name or id begins with that session's life so far; it may also be made before the session exists. Every
-message has an id, from which the stream goes on without gap or repeat, across restarts of everything.
+A subscription by name or id begins with that session's life so far; it may also be made before the session exists.
+Every message has an id, from which the stream goes on without gap or repeat, across restarts of everything.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.deps import All, Caller, Services
 from api.problems import Problem, invalid
@@ -30,7 +33,7 @@ Text = Annotated[str | None, Query(max_length=_LENGTH_MAX)]
 
 @router.get(
     "/events/session",
-    response_class=StreamingResponse,
+    response_class=Response,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def session_events(
@@ -46,11 +49,11 @@ async def session_events(
     after: Annotated[str | None, Query(max_length=8192)] = None,
     bookmarks: bool = False,
     last_event_id: Annotated[str | None, Header()] = None,
-) -> StreamingResponse:
-    """Without a name or id: all sessions of the access key; for admins with `ownerAccessKey=*` or `group=*`, everybody's.
+) -> Response:
+    """Without a name or id: all sessions of the access key; for admins everybody's: `ownerAccessKey=*` or `group=*`.
 
-    `scope` is `session`, `kernel`, both as a list, or `*`. `Last-Event-ID` (or `after`) resumes. With `bookmarks`, an idle
-    stream also tells every 15 seconds how far it has read.
+    `scope` is `session`, `kernel`, both as a list, or `*`. `Last-Event-ID` (or `after`) resumes. With `bookmarks`, an
+    idle stream also tells every 15 seconds how far it has read.
     """
     scopes = _SCOPES if scope == "*" else frozenset(scope.split(","))
     if not scopes <= _SCOPES:
@@ -73,11 +76,41 @@ async def session_events(
     _check_room(all_, caller.access_key)
     stream = await open_stream(all_, wish, last_event_id or after)
     is_public_client = _PUBLIC_CLIENT in request.headers.get("user-agent", "")
-    return StreamingResponse(
-        _counted(stream, caller.access_key, says_retry=not is_public_client),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
+    return _Streaming(_counted(stream, caller.access_key, says_retry=not is_public_client))
+
+
+class _Streaming(Response):
+    """Sends until the stream ends or its client has gone, and closes the stream in either case, at once."""
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(None, 200, {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}, "text/event-stream")
+        del self.headers["content-length"]
+        self._chunks = chunks
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send(send))
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            sending.cancel()
+            ends = await asyncio.gather(sending, gone, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    async def _send(self, send: Send) -> None:
+        async with aclosing(self._chunks) as chunks:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _check_room(all_: Services, access_key: str) -> None:
@@ -92,14 +125,15 @@ def _check_room(all_: Services, access_key: str) -> None:
         )
 
 
-async def _counted(stream: Stream, access_key: str, *, says_retry: bool) -> AsyncIterator[bytes]:
+async def _counted(stream: Stream, access_key: str, *, says_retry: bool) -> AsyncGenerator[bytes, None]:
     _open[access_key] += 1
     try:
         if says_retry:
             # In milliseconds, as the standard has it. The public client takes it for seconds, and an event of its own.
             yield b"retry: %d\n\n" % _RETRY_MS
-        async for chunk in stream.chunks():
-            yield chunk
+        async with aclosing(stream.chunks()) as chunks:
+            async for chunk in chunks:
+                yield chunk
     finally:
         _open[access_key] -= 1
         if not _open[access_key]:

@@ -19,9 +19,12 @@ from projections.command_outcomes import OutcomeRow
 from projections.session_history import HistoryRow
 from projections.session_list import SESSION_LIST, KernelRow, SessionRow
 from projections.sessions import SESSIONS
-from projections.waiting import wait_for
+from projections.waiting import NotYet, Waiting
 
 HISTORY_PAGE: Final = 1000
+
+_READ: Final = tuple(each.name for each in (SESSIONS, agents.PROJECTION, command_outcomes.PROJECTION))
+"""What is read here, and must have reached a position before it is."""
 
 _PLACES: Final = "SELECT topic, partition, next_offset FROM checkpoints WHERE projection = %s"
 _NAMED_SINCE: Final = sql.SQL(
@@ -30,7 +33,7 @@ _NAMED_SINCE: Final = sql.SQL(
 ).format(SESSION_LIST.names)
 _COUNTS: Final = """
 SELECT 'sessions', status, count(*) FROM session_list WHERE ended_at IS NULL GROUP BY status
-UNION ALL SELECT 'agents', status, count(*) FROM agent_list GROUP BY status"""
+UNION ALL SELECT 'agents', status, count(*) FROM agents GROUP BY status"""
 
 
 class Known(Protocol):
@@ -73,8 +76,9 @@ class Known(Protocol):
 class Projections:
     """Answers from Postgres."""
 
-    def __init__(self, settings: Settings, pool: Pool) -> None:
+    def __init__(self, settings: Settings, pool: Pool, waiting: Waiting) -> None:
         self._pool = pool
+        self._waiting = waiting
         self._topic = settings.topic_prefix + events("session")
 
     async def find(self, owner: str, reference: str) -> SessionRow | None:
@@ -117,7 +121,11 @@ class Projections:
         return {Partition(topic, number): offset for topic, number, offset in rows if topic == self._topic}
 
     async def wait_for(self, position: Position, timeout: float) -> bool:
-        return await wait_for(self._pool, position, timeout)
+        try:
+            await self._waiting.wait_for(position, _READ, timeout)
+        except NotYet:
+            return False
+        return True
 
     async def counts(self) -> Mapping[str, Mapping[str, int]]:
         async with connection(self._pool) as db:

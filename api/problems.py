@@ -105,6 +105,7 @@ def refused(code: str, reason: str, field: str | None = None, position: Position
         reason,
         code=code,
         field=field,
+        rule=code if status == 400 else None,
         position=None if position is None else str(position),
         data={field: reason} if field is not None else {},
         headers={} if position is None else {"X-Refold-Position": str(position)},

@@ -17,6 +17,7 @@ from domain.messages import Command, SessionId
 from domain.session.messages import RenameSession, RequestSession, RestartSession, TerminateSession
 from domain.slots import show
 from infra.log import Position
+from infra.topics import events, partition_of
 from projections.session_list import KernelRow, SessionRow
 
 router = APIRouter(tags=["sessions"])
@@ -237,8 +238,7 @@ async def found(reference: str, caller: Signer, all_: Services) -> SessionRow:
         raise invalid("session", "length", f"a session's name or id has at most {_REFERENCE_MAX} characters")
     row = await all_.known.find(caller.owner, reference)
     if row is None:
-        places = all_.tail.places
-        seen = Position({partition: places[partition] for partition in all_.tail.session_partitions()})
+        seen = all_.tail.seen(partition_of(all_.settings, events(_CONTEXT), caller.owner))
         await all_.known.wait_for(seen, all_.settings.read_timeout)
         row = await all_.known.find(caller.owner, reference)
     if row is None:

@@ -6,10 +6,11 @@ take what the tail hands over, leaving out what was read already. So there is no
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 import structlog
 
@@ -20,7 +21,6 @@ from api.live import NOT_TOLD, Happening, Listener
 from api.problems import Problem, invalid
 from domain.messages import KernelId, SessionId
 from domain.session.messages import SessionRenamed, SessionRequested
-from infra.decoding import Unreadable
 from infra.log import BadPosition, LogError, Partition, Position, Record, read_until
 from infra.postgres import Unavailable
 from infra.topics import events, partition_of
@@ -67,37 +67,39 @@ class Stream:
         self._cards = sessions
         self._is_choosy = wish.session_id is not None or wish.name is not None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Pieces of the stream, for as long as the client is there and fast enough."""
         listener = self._live.listen(self._wish.owner)
         metrics.STREAMS.inc()
         try:
             yield b": this stream goes on until you leave\n\n"
-            async for chunk in self._replay(listener):
-                yield chunk
-            async for chunk in self._follow(listener):
-                yield chunk
+            for part in (self._replay, self._follow):
+                async with aclosing(part(listener)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
         except LogError as error:
             _log.warning("a stream ended: the log cannot be read", error=str(error))  # its client comes back
         finally:
             metrics.STREAMS.dec()
             self._live.leave(listener)
 
-    async def _replay(self, listener: Listener) -> AsyncIterator[bytes]:
+    async def _replay(self, listener: Listener) -> AsyncGenerator[bytes, None]:
         """Up to where the tail is. Whoever needed so long for it that the queue overflowed reads on."""
         while True:
             listener.start_over()
             ends = {partition: self._services.tail.places[partition] for partition in self._offsets}
-            async for batch in read_until(self._services.log, dict(self._offsets), ends):
-                for record in batch:
-                    if (chunk := await self._take(_happening(record))) is not None:
-                        yield chunk
+            reading = cast(AsyncGenerator[Sequence[Record], None], read_until(self._services.log, self._offsets, ends))
+            async with aclosing(reading) as batches:
+                async for batch in batches:
+                    for record in batch:
+                        if (chunk := await self._take(_happening(record))) is not None:
+                            yield chunk
             for partition, end in ends.items():
                 self._offsets[partition] = max(end, self._offsets[partition])
             if not listener.overflowed:
                 return
 
-    async def _follow(self, listener: Listener) -> AsyncIterator[bytes]:
+    async def _follow(self, listener: Listener) -> AsyncGenerator[bytes, None]:
         heard = time.monotonic()
         while not self._services.stopping:
             happening = await listener.next(HEARTBEAT_SECONDS)

@@ -7,13 +7,12 @@ sent from here, and everything live. When the reader fails it starts again where
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, cast
 
 import structlog
 
 from api.live import Live
-from api.outcomes import Outcomes, events_partition
+from api.outcomes import Outcomes
 from domain.contexts import CONTEXTS
 from domain.directory.consequences import DIRECTORY
 from domain.directory.messages import DirectoryEvents
@@ -27,16 +26,8 @@ from infra.topics import events
 _log = structlog.get_logger("api.tail")
 
 _BATCH: Final = 500  # at some 10 µs each, no request waits longer than 5 ms for a batch
-_LOOK_BACK: Final = 200  # offsets before the end where it begins: how far commands are settled is soon known
+_LOOK_BACK: Final = 200  # offsets before the end where it begins: the last record of each partition is among them
 _BACK_OFF_SECONDS: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _Settled:
-    """Up to which command an events partition has told outcomes, and where the last of them stands."""
-
-    command_offset: int
-    event_offset: int
 
 
 class Tail:
@@ -54,8 +45,7 @@ class Tail:
         self._directory_topic = settings.topic_prefix + events(DIRECTORY.name)
         self._session_topic = settings.topic_prefix + events("session")
         self._places: dict[Partition, int] = {}
-        self._settled: dict[Partition, _Settled] = {}
-        self._moved = asyncio.Event()
+        self._last: dict[Partition, int] = {}
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -67,23 +57,15 @@ class Tail:
     def session_partitions(self) -> list[Partition]:
         return [partition for partition in self._places if partition.topic == self._session_topic]
 
+    def seen(self, partition: Partition) -> Position:
+        """The point just after the last record seen there: everything that stands in the log for this process."""
+        offset = self._last.get(partition)
+        return Position({} if offset is None else {partition: offset})
+
     async def lag(self) -> int:
         """Committed records not yet taken in. Asks the brokers; raises `LogError`."""
         ends = await self._log.ends(list(self._places))
         return sum(max(0, end - self._places[partition]) for partition, end in ends.items())
-
-    async def settled(self, position: Position) -> Position:
-        """The same point in events only: waits until the commands before `position` have their outcomes."""
-        reached: dict[Partition, int] = {}
-        for partition, offset in position.offsets.items():
-            if not partition.topic.endswith(".commands"):
-                reached[partition] = max(offset, reached.get(partition, 0))
-                continue
-            told = events_partition(partition)
-            while (settled := self._settled.get(told)) is None or settled.command_offset < offset - 1:
-                await self._moved.wait()
-            reached[told] = max(settled.event_offset + 1, reached.get(told, 0))
-        return Position(reached)
 
     # -- following the log -------------------------------------------------------------------------------------------
 
@@ -110,8 +92,6 @@ class Tail:
                     self._places[partition] = reader.position(partition)
                 if not self.started.is_set() and all(self._places[p] >= end for p, end in whole.items()):
                     self.started.set()
-                self._moved.set()
-                self._moved = asyncio.Event()
 
     async def _starts(self) -> dict[Partition, int]:
         numbers = range(self._settings.partitions)
@@ -125,7 +105,7 @@ class Tail:
     def _take(self, record: Record) -> None:
         if record.offset < self._places[record.partition]:
             return  # read again after a failure in the middle of a batch
-        self._places[record.partition] = record.offset + 1
+        self._places[record.partition] = self._last[record.partition] = record.offset + 1
         try:
             self._tell(record)
         except (Unreadable, KeyError, ValueError):
@@ -138,8 +118,7 @@ class Tail:
             self._learn(record, headers)
         elif record.partition.topic == self._session_topic:
             self.live.take(record, headers)
-        if (offset := headers.get("ce_commandoffset")) is not None:
-            self._settled[record.partition] = _Settled(int(offset), record.offset)
+        if "ce_commandoffset" in headers:
             self.outcomes.take(context, record, headers)
 
     def _learn(self, record: Record, headers: Mapping[str, bytes]) -> None:

@@ -21,7 +21,7 @@ from domain.outcomes import ID_REUSED, REPEATED
 from infra.log import Log, Partition, Position, read_until
 from infra.sending import Sender
 from infra.settings import Settings
-from infra.topics import events
+from infra.topics import commands, events, partition_of
 
 POSITION: Final = "X-Refold-Position"
 _KEYS: Final = uuid5(NAMESPACE_URL, "https://refold/idempotency-key")
@@ -94,20 +94,16 @@ def result_of(outcome: Outcome) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A command that is durable. `position` is just after it."""
+    """A command that is durable: it stands at `offset` of `partition`.
+
+    `position` is reached when its outcome is; as a place to listen from, it lies before that outcome.
+    """
 
     command_id: str
+    partition: Partition
+    offset: int
     position: Position
     expected: Expected
-
-    @property
-    def place(self) -> tuple[Partition, int]:
-        [(partition, after)] = self.position.offsets.items()
-        return partition, after - 1
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {POSITION: str(self.position)}
 
 
 class Writing:
@@ -125,13 +121,14 @@ class Writing:
     ) -> Written:
         """Raises `Overloaded` and `LogUnavailable`."""
         expected = self._tail.outcomes.expect(command_id, caller.actor)
+        place = partition_of(self._settings, commands(context), command.key)
+        before = self._tail.seen(events_partition(place))
         position = await self._sender.send(context, command, command_id, caller.actor, traceparent)
-        return Written(command_id, position, expected)
+        return Written(command_id, place, position.offsets[place] - 1, position.merged(before), expected)
 
     async def outcome(self, written: Written) -> Outcome | None:
         """What became of it; None if that is not known in time. May say that it was repeated: see `first`."""
-        _, offset = written.place
-        return await written.expected.outcome(offset, self._settings.outcome_timeout)
+        return await written.expected.outcome(written.offset, self._settings.outcome_timeout)
 
     async def result(self, written: Written) -> Result | None:
         """The first outcome of the command, also when this was not its first sending."""
@@ -146,9 +143,8 @@ class Writing:
         assert unneeded.first is not None
         if (known := written.expected.known.get(unneeded.first)) is not None:
             return result_of(known)
-        commands, _ = written.place
         # It stands before its repetition in the same partition: once that is folded, so is the first.
-        repeated = Position({events_partition(commands): outcome.records[-1].offset + 1})
+        repeated = Position({events_partition(written.partition): outcome.records[-1].offset + 1})
         if await self._known.wait_for(repeated, self._settings.read_timeout):
             first = await self.recorded(written.command_id)
             if first is not None:

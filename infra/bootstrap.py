@@ -4,6 +4,7 @@ The first thing a newcomer runs, so it needs nothing but Python itself, and says
 missing. The environment is made anew only when the lock file has changed; two programs may ask at once.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
@@ -11,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,19 +50,29 @@ def _ready(venv: Path) -> Path:
         return python
     try:
         venv.parent.mkdir(parents=True, exist_ok=True)
-        beside = os.open(venv.parent, os.O_RDONLY)  # the lock is on the folder: it leaves no file behind
-        try:
-            fcntl.flock(beside, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"waiting for another program that is making {venv}")
-            fcntl.flock(beside, fcntl.LOCK_EX)
-        if _text(marker) != wanted or not _works(python):
-            marker.unlink(missing_ok=True)
-            _make(venv, python)
-            marker.write_text(wanted)
+        with _locked(venv.parent, f"waiting for another program that is making {venv}"):
+            if _text(marker) != wanted or not _works(python):
+                marker.unlink(missing_ok=True)
+                _make(venv, python)
+                marker.write_text(wanted)
     except OSError as error:
         raise CannotPrepare(f"cannot make {venv}: {error.strerror}; REFOLD_VENV can name another place") from error
     return python
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, waiting: str) -> Iterator[None]:
+    """Holds a folder against other programs that do the same. The lock is on the folder: it leaves no file behind."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(waiting)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _make(venv: Path, python: Path) -> None:

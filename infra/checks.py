@@ -37,6 +37,7 @@ STATIC_CHECKS = {
 }
 NEEDS_NO_SERVER = "not cluster and not docker and not chaos"
 
+app = typer.Typer(add_completion=False)
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -74,11 +75,11 @@ async def servers(chosen: stack.Stack, folder: Path) -> AsyncIterator[dict[str, 
 
 @contextlib.asynccontextmanager
 async def docker() -> AsyncIterator[dict[str, str]]:
-    """A Docker Engine of our own for the tests."""
+    """A Docker Engine of our own for the tests, with the image they start."""
     engine = PrivateDocker(KEPT)
-    socket = await engine.start()
     try:
-        yield {"REFOLD_TEST_DOCKER": str(socket)}
+        socket = await engine.start()
+        yield {"REFOLD_TEST_DOCKER": str(socket), "REFOLD_TEST_DOCKER_IMAGE": await engine.base_image()}
     finally:
         await engine.stop()
 
@@ -112,6 +113,7 @@ async def check(
     return results
 
 
+@app.command()
 def main(
     pytest_args: Annotated[list[str] | None, typer.Argument(help="Arguments for pytest (after --).")] = None,
     docker: Annotated[bool, typer.Option(help="Also start a private Docker Engine (Debian, root).")] = False,
@@ -141,4 +143,4 @@ def _choose(folder: Path) -> stack.Stack:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app(prog_name="infra/test")

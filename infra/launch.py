@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS_MAX = 60.0
 SERVICES = {"workers": "workers", "api": "api", "agent": "agents"}  # in the order they start; name: module
 
+app = typer.Typer(add_completion=False)
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -193,6 +194,7 @@ async def _until_told_to_stop(installation: Installation) -> bool:
     return await work
 
 
+@app.command()
 def main(
     data_dir: Annotated[Path, typer.Option(envvar="REFOLD_DATA_DIR", help="Folder of everything that is kept.")] = Path(
         ".refold"
@@ -238,4 +240,4 @@ def _log_to(logs: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app(prog_name="infra/up")

@@ -48,7 +48,7 @@ async def open_pool(settings: Settings, size_max: int = 10) -> AsyncIterator[Poo
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": settings.deployment,
         },
-        configure=_configure,
+        configure=configure,
         check=AsyncConnectionPool.check_connection,
         min_size=1,
         max_size=size_max,
@@ -112,6 +112,7 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-async def _configure(conn: Connection) -> None:
+async def configure(conn: Connection) -> None:
+    """How every connection of the pool is set."""
     await conn.execute("SET timezone = 'UTC'")
     await conn.execute(f"SET statement_timeout = '{_STATEMENT_SECONDS}s'")

@@ -9,6 +9,7 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 from uuid import NAMESPACE_URL, uuid5
 
 from domain.directory.consequences import DIRECTORY
@@ -20,6 +21,7 @@ from domain.directory.messages import (
     CreateResourceGroup,
     CreateUser,
     DirectoryCommand,
+    DirectoryEvents,
     JoinProject,
     ProjectId,
     PutKeypairPolicy,
@@ -76,7 +78,7 @@ async def _directory(settings: Settings, log: Log) -> Directory:
         for record in batch:
             told = read_event(DIRECTORY, record)
             if not isinstance(told.event, ShardOpened | CommandOutcome):
-                state = DIRECTORY.evolve(state, told.event)
+                state = DIRECTORY.evolve(state, cast(DirectoryEvents, told.event))
     return state
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+READ_BYTES = 1 << 16
 LOG_BYTES_MAX = 16 * 1024 * 1024  # two such files per child: enough to see the crash before last
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 STOP_SECONDS_MAX = 10.0  # for all children together: people wait for Ctrl-C
@@ -44,8 +45,9 @@ class Child:
 class Process:
     """One running child. Its output goes to `<logs>/<name>.log`, the older part of it to `<name>.log.1`."""
 
-    def __init__(self, child: Child, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, child: Child, process: asyncio.subprocess.Process, log: "_Log") -> None:
         self.child = child
+        self._log = log
         self.pid = process.pid
         self._process = process
 
@@ -57,7 +59,7 @@ class Process:
         await asyncio.to_thread(logs.mkdir, mode=0o700, parents=True, exist_ok=True)
         reading, writing = os.pipe()
         try:
-            _Log(reading, logs / f"{child.name}.log")
+            log = _Log(reading, logs / f"{child.name}.log")
             process = await asyncio.create_subprocess_exec(
                 *leashed(child.argv, child.orphan_signal, child.user),
                 env=dict(child.env),
@@ -68,8 +70,8 @@ class Process:
                 start_new_session=True,  # Ctrl-C in the terminal is for the parent: it stops them in order
             )
         finally:
-            os.close(writing)  # the child has its own; the log ends itself when the last one is closed
-        return cls(child, process)
+            os.close(writing)  # the child has its own
+        return cls(child, process, log)
 
     @property
     def exit_code(self) -> int | None:
@@ -77,8 +79,10 @@ class Process:
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Returns its exit code once it has ended."""
-        return await self._process.wait()
+        """Returns its exit code once it has ended. All it wrote is in its log then."""
+        code = await self._process.wait()
+        self._log.finish()
+        return code
 
     async def stop(self, seconds_max: float = STOP_SECONDS_MAX) -> int:
         """Asks it to stop, and kills it when its grace is over. Stopping what has ended is done already."""
@@ -100,11 +104,7 @@ class Process:
 
 
 class _Log:
-    """Copies a pipe into a file until the last writer is gone.
-
-    It holds the pipe itself, not asyncio's subprocess: a grandchild that inherited the pipe would otherwise
-    delay the news that the child has ended.
-    """
+    """Copies a pipe into a file. It ends with the child, whose own children may hold the pipe for much longer."""
 
     def __init__(self, pipe: int, path: Path) -> None:
         self._pipe = pipe
@@ -114,22 +114,33 @@ class _Log:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(pipe, self._copy)
 
-    def _copy(self) -> None:
+    def finish(self) -> None:
+        """Copies what is still in the pipe, and closes it. Finishing twice is finishing once."""
+        while not self._file.closed and self._copy():
+            pass
+        self._close()
+
+    def _copy(self) -> bool:
         try:
-            data = os.read(self._pipe, 1 << 16)
+            data = os.read(self._pipe, READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         if not data:
-            self._loop.remove_reader(self._pipe)
-            os.close(self._pipe)
-            self._file.close()
-            return
+            self._close()
+            return False
         with contextlib.suppress(OSError):  # a full disk must not stop the child too
             if self._file.tell() + len(data) > LOG_BYTES_MAX:
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
                 with self._file:
                     self._file = self._path.open("ab", buffering=0)
             self._file.write(data)
+        return True
+
+    def _close(self) -> None:
+        if not self._file.closed:
+            self._loop.remove_reader(self._pipe)
+            os.close(self._pipe)
+            self._file.close()
 
 
 def last_words(logs: Path, name: str, lines: int = 3) -> str:

@@ -20,8 +20,8 @@ class OutcomeRow:
     """`outcome` is "events", "refused" or "unneeded". `boundary_key` and `actor`: whose it was, and who gave it.
 
     `field`, `code` and `reason` of what was refused or unneeded; `about`: the thing that was there already; `repeats`:
-    the offset of the command that had the same id first. `subject`, `event_types` and the offsets: what happened, in
-    the events partition of the same number.
+    the offset of the command that had the same id first. `subject` and `event_type` of the first event; the events
+    stand from `first_offset` to `last_offset` in the events partition of the same number.
     """
 
     command_id: str
@@ -37,35 +37,38 @@ class OutcomeRow:
     about: str | None
     repeats: int | None
     subject: str | None
-    event_types: list[str]
+    event_type: str
     first_offset: int
     last_offset: int
     at: datetime
 
 
-COMMAND_OUTCOMES = Table("command_outcomes", OutcomeRow, key=("command_id", "context", "partition", "command_offset"))
+COMMAND_OUTCOMES = Table(
+    "command_outcomes",
+    OutcomeRow,
+    key=("command_id", "context", "partition", "command_offset"),
+    append_only=True,
+)
 
 
-def keys(told: Told, _rows: Rows) -> Keys:
-    if told.command_offset is not None and not _is_first(told):
-        yield COMMAND_OUTCOMES, _key(told, told.command_offset)
+def keys(_told: Told, _rows: Rows) -> Keys:
+    return ()
 
 
 def fold(rows: Rows, told: Told) -> None:
+    """All that is to be said is said by the first record of an outcome: the others follow it directly."""
     if told.command_offset is None:
         return
     event, record = told.event, told.record
-    if not _is_first(told):
-        row = rows.change(COMMAND_OUTCOMES, _key(told, told.command_offset))
-        row.event_types = [*row.event_types, type(event).__name__]
-        row.last_offset = record.offset
+    index, _, count = (record.header("ce_outcome") or "0/1").partition("/")
+    if index != "0":
         return
-    command_id, context, partition, command_offset = _key(told, told.command_offset)
     row = OutcomeRow(
-        command_id=command_id,
-        context=context,
-        partition=partition,
-        command_offset=command_offset,
+        command_id=told.command_id,
+        # The topic is <prefix><context>.events, and a context's name has no dot.
+        context=record.partition.topic.rsplit(".", 2)[-2],
+        partition=record.partition.number,
+        command_offset=told.command_offset,
         outcome="events",
         boundary_key=told.key,
         actor=record.header("ce_actor") or "",
@@ -75,9 +78,9 @@ def fold(rows: Rows, told: Told) -> None:
         about=None,
         repeats=None,
         subject=None,
-        event_types=[],
+        event_type=type(event).__name__,
         first_offset=record.offset,
-        last_offset=record.offset,
+        last_offset=record.offset + int(count) - 1,
         at=event.at,
     )
     match event:
@@ -89,7 +92,6 @@ def fold(rows: Rows, told: Told) -> None:
             row.code, row.reason, row.about, row.repeats = event.code, event.reason, event.about, event.first
         case _:
             row.subject = event.subject
-            row.event_types = [type(event).__name__]
     rows.put(COMMAND_OUTCOMES, row)
 
 
@@ -100,17 +102,6 @@ PROJECTION = Projection(
     keys=keys,
     fold=fold,
 )
-
-
-def _is_first(told: Told) -> bool:
-    """Whether it is the first record of its outcome."""
-    return (told.record.header("ce_outcome") or "0/1").startswith("0/")
-
-
-def _key(told: Told, command_offset: int) -> tuple[str, str, int, int]:
-    # The topic is <prefix><context>.events, and a context's name has no dot.
-    context = told.record.partition.topic.rsplit(".", 2)[-2]
-    return told.command_id, context, told.record.partition.number, command_offset
 
 
 _OF_COMMAND = sql.SQL(

@@ -15,6 +15,7 @@ from domain.directory.messages import (
     DirectoryEvents,
     DomainCreated,
     KeypairCreated,
+    KeypairEvent,
     KeypairModified,
     KeypairPolicyPut,
     ProjectCreated,
@@ -112,10 +113,16 @@ def keys(told: Told, _rows: Rows) -> Keys:
     match told.event:
         case UserEvent(user_id=user_id):
             yield USERS, (user_id,)
-        case KeypairModified(access_key=access_key):
+        case KeypairEvent(access_key=access_key):
             yield KEYPAIRS, (access_key,)
         case KeypairPolicyPut(name=name):
             yield POLICIES, (name,)
+        case DomainCreated(name=name):
+            yield DOMAINS, (name,)
+        case ProjectCreated(project_id=project_id):
+            yield PROJECTS, (project_id,)
+        case ResourceGroupCreated(name=name):
+            yield RESOURCE_GROUPS, (name,)
 
 
 def fold(rows: Rows, told: Told) -> None:

@@ -53,10 +53,11 @@ class Projector:
         self._log = log
         self._pool = pool
         self._kept_rows = kept_rows
-        self._rows = Rows(table for projection in projections for table in projection.tables)
+        self._rows = Rows([table for projection in projections for table in projection.tables])
         self._checkpoints: Checkpoints = {}
         self._verified: dict[Partition, int] = {}
         self._busy = asyncio.Lock()
+        self._released = False
 
     async def fold(self, records: Sequence[Record], assignment: int = 0) -> None:
         """Fold these records and, where `assignment` is another than before, first what is missing before them.
@@ -87,16 +88,19 @@ class Projector:
                 raise
 
     def release(self) -> None:
-        """Partitions have come or gone: rely on nothing that is remembered of them."""
-        self._forget()
+        """Partitions have come or gone: from the next call on, rely on nothing that is remembered of them."""
+        self._released = True
 
     def _forget(self) -> None:
+        self._released = False
         self._rows.forget()
         self._checkpoints.clear()
         self._verified.clear()
 
     async def _prepare(self, partitions: set[Partition]) -> None:
         """Know the checkpoints of these partitions."""
+        if self._released:
+            self._forget()
         places = {(projection.name, partition) for projection in self._projections for partition in partitions}
         if places <= self._checkpoints.keys():
             return
@@ -158,8 +162,11 @@ class Projector:
         return min(self._checkpoints[projection.name, partition].next_offset for projection in self._projections)
 
 
-async def load_for(db: Connection, projection: Projection, rows: Rows, tales: Sequence[Told], suffix: str = "") -> None:
-    """Bring every row into memory that folding these will look at; of each table in one statement."""
+async def load_for(
+    db: Connection, projection: Projection, rows: Rows, tales: Sequence[Told], suffix: str = ""
+) -> list[tuple[AnyTable, Key]]:
+    """Bring every row that folding these will touch into memory, each table by one statement; those that exist."""
+    found: list[tuple[AnyTable, Key]] = []
     while True:
         wanted: defaultdict[AnyTable, set[Key]] = defaultdict(set)
         for told in tales:
@@ -167,12 +174,14 @@ async def load_for(db: Connection, projection: Projection, rows: Rows, tales: Se
                 if key not in rows.known[table]:
                     wanted[table].add(key)
         if not wanted:
-            return
+            return found
         for table, keys in wanted.items():
             known = rows.known[table]
             known.update(dict.fromkeys(keys))
             for row in await load(db, table, sorted(keys), table.name + suffix):
-                known[table.key_of(row)] = row
+                key = table.key_of(row)
+                known[key] = row
+                found.append((table, key))
 
 
 def _firsts(records: Sequence[Record]) -> dict[Partition, int]:

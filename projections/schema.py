@@ -12,8 +12,8 @@ from projections.store import read_checkpoints
 from projections.table import Projection
 
 
-async def create_tables(db: Connection) -> list[str]:
-    """Create what is missing; the names of the projections that must be rebuilt before they can be relied on.
+async def create_tables(db: Connection) -> dict[str, bool]:
+    """Create what is missing; the projections that must be rebuilt, and whether they are new, and so empty.
 
     The tables of one that has changed are left as they are until then. Safe when several processes do it. Needs the
     migrations (`infra.postgres.migrate`).
@@ -23,13 +23,13 @@ async def create_tables(db: Connection) -> list[str]:
             await lock_schema(db)
             cursor = await db.execute("SELECT projection, definition FROM projection_definitions")
             definitions: dict[str, str] = dict(await cursor.fetchall())
-            outdated = []
+            outdated = {}
             for name, projection in PROJECTIONS.items():
                 if not await _is_there(db, projection):
                     await _create(db, projection)
-                    outdated.append(name)
+                    outdated[name] = True
                 elif definitions.get(name) != projection.definition or await _passed_over(db, projection):
-                    outdated.append(name)
+                    outdated[name] = False
             return outdated
 
 

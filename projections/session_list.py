@@ -190,7 +190,7 @@ async def page(
     skip: int = 0,
     limit: int = 20,
 ) -> Page:
-    """Sessions, youngest first, from after the (requested_at, session_id) of the last one seen; `skip` more left out."""
+    """Sessions, youngest first, those after (requested_at, session_id) of the last one seen; `skip` more left out."""
     at, session_id = after or (None, None)
     values = {
         "owner": owner,

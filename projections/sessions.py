@@ -39,6 +39,12 @@ def keys(told: Told, rows: Rows) -> Keys:
     match event:
         case KernelAdvanced() | KernelStarted() | KernelEnded():
             yield KERNEL_LIST, (*key, event.kernel_id)
+        case SessionRequested():
+            former = rows.peek(SESSION_LIST, key)
+            for kernel_id in former.kernels if former else ():
+                yield KERNEL_LIST, (*key, kernel_id)
+            for seat in event.kernels:
+                yield KERNEL_LIST, (*key, seat.kernel_id)
         case SessionScheduled() | SessionAdvanced() | SessionRescheduled() | SessionRestarted():
             session = rows.peek(SESSION_LIST, key)
             for kernel_id in session.kernels if session else ():

@@ -138,7 +138,7 @@ class Rows:
     A row that is None is known not to exist. With `complete`, whatever is not in memory is not anywhere.
     """
 
-    def __init__(self, tables: Iterable[AnyTable], *, complete: bool = False) -> None:
+    def __init__(self, tables: Sequence[AnyTable], *, complete: bool = False) -> None:
         self.complete = complete
         self.known: dict[AnyTable, dict[Key, Any]] = {table: {} for table in tables}
         self.changed: dict[AnyTable, dict[Key, Any]] = {table: {} for table in tables}
@@ -165,13 +165,18 @@ class Rows:
         return row
 
     def put(self, table: Table[R], row: R) -> None:
-        """A new row, or one in place of another."""
+        """A new row, or one in place of another. Raises `NotLoaded`."""
         key = table.key_of(row)
-        self.changed[table][key] = row
         if not table.append_only:
+            if not self.complete and key not in self.known[table]:
+                raise NotLoaded(f"{table.name} {key}")
             self.known[table][key] = row
+        self.changed[table][key] = row
 
     def remove(self, table: AnyTable, key: Key) -> None:
+        """It is gone, if it was there. Raises `NotLoaded`."""
+        if self.find(table, key) is None:
+            return
         self.changed[table][key] = None
         self.known[table][key] = None
 
@@ -212,9 +217,9 @@ Keys = Iterable[tuple[AnyTable, Key]]
 class Projection:
     """The answer to one question.
 
-    `keys(told, rows)` names the rows that folding it will look at; `fold` looks at no others. Where one row leads to
-    others, it is asked again once that row is known. `version` goes up when the fold changes, so that what was folded
-    by the old one is rebuilt.
+    `keys(told, rows)` names the rows that folding it will look at or put; `fold` touches no others. Where one row leads
+    to others, it is asked again once that row is known. `version` goes up when the fold changes, so that what was
+    folded by the old one is rebuilt.
     """
 
     name: str

@@ -4,8 +4,8 @@ One waiter serves a whole process. It looks at the checkpoints when somebody wai
 never once for each request.
 
 A position names events partitions, or commands partitions: those are reached when everything up to that command has
-its outcome folded. It must come from a record's offset (the offset after it), not from the end of a partition, which may
-lie beyond a control record that nobody folds.
+its outcome folded. It must come from a record's offset (the offset after it), not from the end of a partition, which
+may lie beyond a control record that nobody folds.
 """
 
 import asyncio

@@ -18,8 +18,8 @@ from infra.postgres import open_pool
 from infra.settings import Settings, settings
 from infra.telemetry import configure_logging, serve_health
 from infra.topics import events
+from workers.handlers import run_handlers
 from workers.ownership import Ownership, ShardId
-from workers.projecting import run_projecting
 from workers.shard import Shard
 
 _log = structlog.get_logger("workers")
@@ -68,7 +68,7 @@ async def _run(config: Settings, part: Part) -> None:
             if part is not Part.HANDLERS:
                 tasks.append(asyncio.create_task(ownership.run()))
             if part is not Part.SHARDS:
-                tasks.append(asyncio.create_task(run_projecting(config, stop)))
+                tasks.append(asyncio.create_task(run_handlers(config, stop)))
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in (stopped, *tasks):

@@ -14,7 +14,7 @@ import shutil
 import signal
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -62,41 +62,42 @@ class PrivateDocker:
         await self._install()
         if await self._answers():
             return self.socket
-        await self._end_processes()  # half of an engine may be left of a crash
+        # After a crash half of an engine may be left, with containers that run on: only what is missing is started.
         self._run.mkdir(exist_ok=True, mode=0o711)
         containerd = self._run / "containerd.sock"
+        if not list(self._processes("containerd")):
+            containerd.unlink(missing_ok=True)
+            await self._spawn(
+                _exists(containerd),
+                *("containerd", "--config", "/dev/null", "--log-level", "warn", "--address", str(containerd)),
+                *("--root", str(self.folder / "containerd"), "--state", str(self._run / "containerd")),
+            )
+        await self._end(signal.SIGTERM, list(self._processes("dockerd")))
+        (self._run / "docker.pid").unlink(missing_ok=True)
         await self._spawn(
-            *("containerd", "--config", "/dev/null", "--log-level", "warn", "--address", str(containerd)),
-            *("--root", str(self.folder / "containerd"), "--state", str(self._run / "containerd")),
-        )
-        await self._until(containerd.exists)
-        await self._spawn(
+            self._answers,
             *("dockerd", "--host", f"unix://{self.socket}", "--group", "root", "--log-level", "warn"),
             *("--containerd", str(containerd), "--data-root", str(self.folder / "data")),
             *("--exec-root", str(self._run / "docker"), "--pidfile", str(self._run / "docker.pid")),
             *("--live-restore", "--userland-proxy=false", "--icc=false"),
             *(["--bridge=none"] if _rival() else []),  # two engines cannot share docker0
         )
-        end = time.monotonic() + READY_SECONDS_MAX
-        while not await self._answers():
-            if time.monotonic() > end or not list(self._processes("dockerd")):
-                raise CannotStart(f"the private Docker Engine did not start: {self._last_words()}")
-            await asyncio.sleep(0.1)
         return self.socket
 
     async def stop(self) -> None:
         """Ends the containers, the engine and everything it mounted. Images and stopped containers stay."""
-        if await self._answers():
-            running = (await self._docker("ps", "-q")).split()
-            if running:
-                await self._docker("stop", "-t", "2", *running)
-            await self._docker("network", "prune", "-f")
+        with contextlib.suppress(CannotStart):
+            if list(self._processes("")):
+                await self.start()  # only a daemon that answers can end its containers in order
+                if running := (await self._docker("ps", "-q")).split():
+                    await self._docker("stop", "-t", "2", *running)
+                await self._docker("network", "prune", "-f")
         await self._end_processes()
         for mount in _mounts_under(self.folder, self._run):
             await self._run_program("umount", "-l", mount)
         shutil.rmtree(self._run, ignore_errors=True)
         self.socket.unlink(missing_ok=True)
-        if Path("/sys/class/net/docker0").exists() and not _rival():
+        if _has_bridge() and not _rival():
             await self._run_program("ip", "link", "delete", "docker0")
 
     async def kill(self) -> None:
@@ -155,13 +156,12 @@ class PrivateDocker:
         if not missing:
             return
         install = ("apt-get", "install", "-y", "-q", "--no-install-recommends", *missing)
-        with _step(f"Installing {', '.join(missing)}"):
-            async with _no_services_started():
-                try:
-                    await self._run_program(*install)
-                except CannotStart:  # the package lists are missing or old
-                    await self._run_program("apt-get", "update", "-q")
-                    await self._run_program(*install)
+        with _step(f"Installing {', '.join(missing)}"), _no_services_started():
+            try:
+                await self._run_program(*install)
+            except CannotStart:  # the package lists are missing or old
+                await self._run_program("apt-get", "update", "-q")
+                await self._run_program(*install)
 
     async def _docker(self, *arguments: str) -> str:
         return await self._run_program("docker", "-H", f"unix://{self.socket}", *arguments)
@@ -203,9 +203,10 @@ class PrivateDocker:
             raise CannotStart(f"{argv[0]} failed: {lines[-1]}")
         return printed.decode(errors="replace")
 
-    async def _spawn(self, program: str, *arguments: str) -> None:
+    async def _spawn(self, ready: Callable[[], Awaitable[bool]], program: str, *arguments: str) -> None:
+        """Starts a daemon and waits until it is ready. Raises CannotStart with its last line."""
         with self._log.open("ab") as log:
-            await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 shutil.which(program, path=PATH) or program,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -214,17 +215,14 @@ class PrivateDocker:
                 start_new_session=True,  # Ctrl-C is for us; containers are ended in order by `stop`
                 env=_environ(),
             )
-
-    async def _until(self, there: Callable[[], bool]) -> None:
         end = time.monotonic() + READY_SECONDS_MAX
-        while not there():
-            if time.monotonic() > end or not list(self._processes("containerd")):
-                raise CannotStart(f"containerd did not start: {self._last_words()}")
+        while not await ready():
+            if time.monotonic() > end or process.returncode is not None:
+                raise CannotStart(f"{program} did not start: {self._last_words()}")
             await asyncio.sleep(0.05)
 
     async def _end_processes(self) -> None:
-        for name, number in (("dockerd", signal.SIGTERM), ("containerd", signal.SIGTERM), ("",
-        signal.SIGKILL)):
+        for name, number in (("dockerd", signal.SIGTERM), ("containerd", signal.SIGTERM), ("", signal.SIGKILL)):
             await self._end(number, list(self._processes(name)))
 
     async def _end(self, number: signal.Signals, pids: Sequence[int]) -> None:
@@ -232,16 +230,18 @@ class PrivateDocker:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         end = time.monotonic() + STOP_SECONDS
-        while any(_alive(pid) for pid in pids) and time.monotonic() < end:
+        while True:
+            if not any(_alive(pid) for pid in pids) or time.monotonic() > end:
+                return
             await asyncio.sleep(0.05)
 
     def _processes(self, name: str) -> Iterator[int]:
         """Ours are those with our run folder among their arguments: daemon, containerd and its shims."""
         mark = os.fsencode(self._run) + b"/"
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        for pid in _pids():
             with contextlib.suppress(OSError):
                 argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if any(word.startswith(mark) for word in argv[1:]) and argv[0].endswith(name.encode()):
+                if any(word.startswith(mark) for word in argv[1:]) and argv[0].endswith(name.encode()) and _alive(pid):
                     yield pid
 
     def _last_words(self) -> str:
@@ -258,6 +258,10 @@ def _codename() -> str:
     return next(line.partition("=")[2].strip('"') for line in lines if line.startswith("VERSION_CODENAME="))
 
 
+def _pids() -> Iterator[int]:
+    return map(int, filter(str.isdigit, os.listdir("/proc")))
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -265,11 +269,22 @@ def _alive(pid: int) -> bool:
         return False
 
 
+def _exists(path: Path) -> Callable[[], Awaitable[bool]]:
+    async def exists() -> bool:
+        return await asyncio.to_thread(path.exists)
+
+    return exists
+
+
+def _has_bridge() -> bool:
+    return Path("/sys/class/net/docker0").exists()
+
+
 def _rival() -> bool:
     """Whether some dockerd runs on this host. Asked while ours does not."""
-    for path in Path("/proc").glob("[0-9]*/comm"):
+    for pid in _pids():
         with contextlib.suppress(OSError):
-            if path.read_text().strip() == "dockerd":
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd" and _alive(pid):
                 return True
     return False
 
@@ -282,8 +297,8 @@ def _mounts_under(*folders: Path) -> Sequence[str]:
     )
 
 
-@contextlib.asynccontextmanager
-async def _no_services_started() -> AsyncIterator[None]:
+@contextlib.contextmanager
+def _no_services_started() -> Iterator[None]:
     """Debian asks this file before a freshly installed package starts its service. The host may have its
     own."""
     if POLICY.exists():

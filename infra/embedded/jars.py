@@ -112,5 +112,7 @@ def _fetch_one(maven: MavenContext, folder: Path, jar: Jar) -> None:
 
 
 def _short(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
+    """What lies at the bottom of the layers that network libraries wrap an error in."""
+    inner = error.args[0] if error.args else error
+    text = str(getattr(inner, "reason", inner)).rpartition(": ")[2]
     return text if len(text) <= 160 else text[:159] + "…"

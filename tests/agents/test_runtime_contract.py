@@ -29,7 +29,7 @@ async def printed(runtime: Runtime, task: Task, wanted: bytes) -> None:
     """Returns once that, and nothing else, is the kernel's output: runtimes do not tell when something is
     printed."""
     async with asyncio.timeout(10):
-        while await runtime.output(task.kernel_id) != wanted:  # noqa: ASYNC110
+        while await runtime.output(task.kernel_id) != wanted:
             await asyncio.sleep(0.02)
 
 

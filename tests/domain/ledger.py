@@ -53,6 +53,9 @@ class Ledger:
     given_up: set[tuple[KernelId, int]] = field(default_factory=set)
     """Ends that nobody has confirmed; or an operator has, who may be wrong."""
     confirmed: set[tuple[KernelId, int]] = field(default_factory=set)
+    numbers: dict[tuple[SessionId, int, KernelId], int] = field(default_factory=dict)
+    """The last incarnation of each kernel in each attempt."""
+    attempts: dict[SessionId, int] = field(default_factory=dict)
 
     def note(self, event: Event, key: str) -> None:
         match event:
@@ -67,7 +70,9 @@ class Ledger:
             case PlacementDecided():
                 self._place(event)
             case CapacityReleased():
-                self._give_back((event.session_id, event.attempt, event.kernel_id))
+                place = (event.session_id, event.attempt, event.kernel_id)
+                assert (event.kernel_id, self.numbers[place]) in self.confirmed, "free before it is known to be gone"
+                self._give_back(place)
             case DemandWithdrawn():
                 for each in [e for e in self.given if e[:2] == (event.session_id, event.attempt)]:
                     self._give_back(each)
@@ -77,6 +82,7 @@ class Ledger:
                 for seat in event.kernels:
                     self.kernels[seat.kernel_id] = Seen(event.session_id)
             case SessionScheduled():
+                self.attempts[event.session_id] = event.attempt
                 self._go(event.session_id, SessionStatus.SCHEDULED)
                 for kernel_id, seen in self._of(event.session_id):
                     assert seen.status is KernelStatus.PENDING
@@ -158,6 +164,7 @@ class Ledger:
 
     def _start(self, kernel_id: KernelId, seen: Seen, status: KernelStatus) -> None:
         self.kernels[kernel_id] = replace(seen, status=status, incarnation=seen.incarnation + 1)
+        self.numbers[seen.session_id, self.attempts[seen.session_id], kernel_id] = seen.incarnation + 1
 
     def _advance(self, event: KernelAdvanced | KernelStarted, status: KernelStatus) -> None:
         seen = self.kernels[event.kernel_id]

@@ -79,9 +79,15 @@ group_created = ResourceGroupCreated(at=NOW, name="gpus", cell=Cell("default"), 
 joined = ProjectJoined(at=NOW, user_id=ADA, project_id=TEAM)
 
 nobody = given(DIRECTORY)
-everybody = given(
-    DIRECTORY, domain_created, project_created, user_created, policy_put, keypair_created, group_created, joined
+beginning = (domain_created, project_created, user_created, policy_put, keypair_created, group_created, joined)
+everybody = given(DIRECTORY, *beginning)
+changes: tuple[Command, ...] = (
+    SetUserPassword(at=NOW, user_id=ADA, password_hash=OTHER_HASH),
+    PutKeypairPolicy(at=NOW, name="small", limits=TIGHTER),
+    ModifyKeypair(at=NOW, access_key=KEY, policy="small"),
+    ModifyUser(at=NOW, user_id=ADA, active=False),
 )
+"""What may come after the beginning: one of everything that changes what is there."""
 
 
 def limits_sent(limits: Limits | None) -> Send:

@@ -12,8 +12,8 @@ from domain.session.state import Sessions
 from domain.session.status import RUNNING
 from tests.domain.world import CELL, OWNERS, World
 
-histories = st.lists(st.integers(0, 2**20), max_size=150)
-many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+histories = st.lists(st.integers(0, 2**20), min_size=50, max_size=250)
+many = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def lived(choices: list[int]) -> World:
@@ -49,12 +49,12 @@ def test_every_session_comes_to_rest_and_all_capacity_comes_back(choices: list[i
     world.end_all_sessions()
     for owner in OWNERS:
         sessions: Sessions = world.states["session", owner]
-        assert not (sessions.living or sessions.names or sessions.unconfirmed)
+        assert not any((sessions.living, sessions.names, sessions.unconfirmed))
     cell: CellState = world.states["scheduling", CELL]
-    assert not (cell.demands or cell.grants)
+    assert not any((cell.demands, cell.grants))
     assert not any(world.ledger.used.values())
     for group in cell.groups.values():
-        assert not (group.line or group.aside)
+        assert not any((group.line, group.aside))
         for agent in group.agents.values():
             assert agent.standing is Standing.ALIVE
             assert (agent.free, agent.free_devices) == (agent.profile.slots, agent.profile.devices)

@@ -421,3 +421,10 @@ def test_a_large_gap_in_the_queue_is_no_detour() -> None:
     outcome = waiting.when(register("a2", 3000))
     assert placed(outcome) == ["big"]
     assert placed(waiting.and_when(register("a2", 3000)).when(release("s1"))) == ["s58", "s59"]
+
+
+def test_who_was_overtaken_by_a_returning_head_is_then_tried_everywhere() -> None:
+    both_full = nothing.and_when(register("a1", 4000), register("a2"), demand("x", 4000), demand("y", 2000))
+    waiting = both_full.and_when(demand("big", 6000), demand("d", 2000))
+    returned = waiting.and_when(register("a1", 6000, incarnation=2), release("y"))
+    assert placed(returned.when(release("x"))) == ["big", "d"]

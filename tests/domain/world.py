@@ -14,15 +14,17 @@ from typing import Any
 from domain.context import PLACEMENTS, Alarm
 from domain.contexts import CONTEXTS
 from domain.messages import AccessKey, AgentId, Cell, Command, Event, KernelId, Refused, SessionId, Unneeded
-from domain.placements import AgentOrder
 from domain.scheduling.messages import (
     AgentProfile,
+    Constraint,
     MarkAgentFound,
     MarkAgentLost,
     RegisterAgent,
     RemoveAgent,
     RetireAgent,
 )
+from domain.scheduling.placing import could_ever, place
+from domain.scheduling.state import Cell as CellState
 from domain.session.messages import (
     CancelSession,
     Limits,
@@ -110,6 +112,18 @@ class World:
             return
         assert not events, f"{command} twice: {events}"
 
+    def _nobody_waits_for_what_is_free(self) -> None:
+        cell: CellState = self.states["scheduling", CELL]
+        for group in cell.groups.values():
+            if group.line:
+                assert group.head == min(group.line)
+                head = cell.demands[group.line[group.head]]
+                assert head.constraint is Constraint.BUSY
+                assert place(head.claim, group.agents) is None, f"{head} could have been placed"
+                assert could_ever(head.claim, group.agents), f"{head} blocks the others for ever"
+            for attempt in group.aside.values():
+                assert not could_ever(cell.demands[attempt].claim, group.agents)
+
     def send(self, sender: str, to: str, message: Any) -> None:
         self.channels.setdefault((sender, to, message.key), deque()).append(message)
 
@@ -135,10 +149,12 @@ class World:
         number = choice // len(_ACTIONS)
         _ACTIONS[choice % len(_ACTIONS)](self, number)
         self.ledger.check()
+        self._nobody_waits_for_what_is_free()
 
-    def deliver_one(self, number: int) -> None:
-        if channels := self.open_channels():
-            self.deliver(channels[number % len(channels)])
+    def deliver_some(self, number: int) -> None:
+        for _ in range(1 + number % 6):
+            if channels := self.open_channels():
+                self.deliver(channels[number // 6 % len(channels)])
 
     def let_a_host_work(self, number: int) -> None:
         hosts = list(self.hosts.values())
@@ -157,7 +173,7 @@ class World:
         spec = SessionSpec(
             session_type=(SessionType.INTERACTIVE, SessionType.BATCH)[number // 6 % 2],
             image="fake",
-            slots=SLOTS[number // 12 % len(SLOTS)],
+            slots=SLOTS[number // 12 % len(SLOTS)] if number % 5 else {"cpu": 1000},
             startup_command="true",
             cluster_mode=(ClusterMode.SINGLE_NODE, ClusterMode.MULTI_NODE)[number // 72 % 2],
             cell=CELL,
@@ -207,10 +223,10 @@ class World:
         self.send("directory", "session", SetSessionLimits(at=self.now, owner=owner, limits=limits))
 
     def pass_time(self, number: int) -> None:
-        """The next deadline comes, or just a minute goes by."""
+        """The next deadline comes, or just a moment goes by."""
         due = sorted((alarm.due, place, alarm) for place, alarm in self.alarms.items() if alarm.due and alarm.command)
-        if not due or number % 4 == 0:
-            self.now += timedelta(minutes=1)
+        if not due or number % 4:
+            self.now += timedelta(seconds=10)
             return
         when, (name, subject), alarm = due[0]
         self.now = max(self.now, when)
@@ -224,18 +240,18 @@ class World:
         host = self.hosts.get(agent_id)
         about: dict[str, Any] = {"at": self.now, "cell": CELL, "agent_id": agent_id}
         match number % 8:
-            case 0 | 1 if host is not None and not host.cut_off:
+            case 0 if host is not None and not host.cut_off:
                 host.cut_off = True
                 self.send("heartbeats", "scheduling", MarkAgentLost(**about, incarnation=host.incarnation))
-            case 2 | 3 if host is not None and host.cut_off:
+            case 1 | 2 | 3 if host is not None and host.cut_off:
                 self.reconnect(host)
-            case 4 if host is not None:
+            case 4 if number // 8 % 4 == 0 and host is not None:
                 self.send(agent_id, "scheduling", RetireAgent(**about, incarnation=host.incarnation))
             case 5 | 6:
                 self.register(which, smaller=bool(number // 8 % 2))
-            case 7:
+            case 7 if number // 8 % 2:
                 self.send("operator", "scheduling", RemoveAgent(**about))
-                if number // 8 % 2 and host is not None:  # truly gone; otherwise the operator was wrong
+                if number // 16 % 2 and host is not None:  # truly gone; otherwise the operator was wrong
                     host.lose_everything()
             case _:
                 pass
@@ -279,7 +295,7 @@ class World:
                 continue
             if not any(alarm.due and alarm.command for alarm in self.alarms.values()):
                 break
-            self.pass_time(1)
+            self.pass_time(0)
         else:
             raise AssertionError("the cluster does not come to rest")
         self.ledger.check()
@@ -293,14 +309,12 @@ class World:
 
 _Action = Callable[[World, int], None]
 _ACTIONS: list[_Action] = [
-    *[World.deliver_one] * 8,
-    *[World.let_a_host_work] * 6,
-    *[World.request] * 3,
+    *[World.deliver_some] * 10,
+    *[World.let_a_host_work] * 10,
+    *[World.request] * 2,
     *[World.change] * 2,
     World.pass_time,
     World.change_a_host,
     World.change_limits,
 ]
 """Each as often as it is likely."""
-
-Order = AgentOrder

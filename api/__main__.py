@@ -1,0 +1,88 @@
+"""`python -m api`: the HTTP API, until it is told to stop."""
+
+import signal
+import socket
+from types import FrameType
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import make_app
+from api.deps import Services
+from infra.secrets import BadKey
+from infra.settings import Settings, settings
+from infra.telemetry import configure_logging
+
+_log = structlog.get_logger("api")
+
+_STOP_SECONDS = 15  # longest time a request under way gets; event streams are told to end at once
+
+main_app = typer.Typer(add_completion=False)
+
+
+@main_app.command()
+def main(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; REFOLD_API_HOST if left out.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; REFOLD_API_PORT if left out, 0 takes a free one.")] = None,
+) -> None:
+    """Serve the HTTP API. Any number of these may run beside each other. Settings: REFOLD_* (see README)."""
+    configure_logging(settings(), "api")
+    try:
+        serve(settings(), host or settings().api_host, settings().api_port if port is None else port)
+    except BadKey as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def serve(config: Settings, host: str, port: int) -> None:
+    """Until SIGINT or SIGTERM. Raises `BadKey`."""
+    app = make_app(config)
+    server = _Server(
+        app,
+        uvicorn.Config(
+            app,
+            host,
+            port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            log_config=None,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+            timeout_keep_alive=75,  # longer than a load balancer keeps its end
+        ),
+    )
+    server.run()
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, and lets event streams end when it is told to stop: their clients come back elsewhere."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in (each for server in self.servers for each in server.sockets):
+            address, port = listening.getsockname()[:2]
+            _log.info("api listening", url=f"http://{address}:{port}", docs=f"http://{address}:{port}/docs")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal stops it in order, the second at once. Exit code 0: to be stopped is no failure."""
+        del frame
+        _log.info("api stopping", signal=signal.Signals(sig).name)
+        services: Services | None = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.stopping = True
+            services.tail.live.wake_all()
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+if __name__ == "__main__":
+    main_app()

@@ -1,0 +1,142 @@
+"""`/refold/commands`: any command its sender may give, as JSON, and what became of it."""
+
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter, Request
+from pydantic import Discriminator, TypeAdapter
+from starlette.responses import Response
+
+from api.answers import accepted_for_later, json
+from api.auth import Caller as Signer
+from api.deps import All, Body, Caller, Known
+from api.problems import Problem, invalid
+from api.session_requests import refuse_nul
+from api.writing import accepted, command_id_from, command_id_of, now, result_of, wants_async
+from domain.directory.messages import DirectoryCommand, DirectoryCommands
+from domain.messages import Command
+from domain.scheduling.messages import RemoveAgent
+from domain.session.messages import (
+    CancelSession,
+    RenameSession,
+    RequestSession,
+    RestartSession,
+    SessionCommand,
+    TerminateSession,
+)
+
+router = APIRouter(prefix="/refold", tags=["commands"])
+
+GivenByPeople = Annotated[
+    RequestSession
+    | CancelSession
+    | TerminateSession
+    | RestartSession
+    | RenameSession
+    | RemoveAgent
+    | DirectoryCommands,
+    Discriminator("type"),
+]
+_GIVEN: TypeAdapter[Command] = TypeAdapter(GivenByPeople)
+
+_REQUEST_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _GIVEN.json_schema(ref_template="#/components/schemas/{model}"),
+                "examples": {
+                    "cancel": {
+                        "value": {
+                            "type": "CancelSession",
+                            "owner": "AKIAEXAMPLE",
+                            "session_id": "7f8c5e9e-6d6e-4b0e-9b39-0f6f0c1c2d3e",
+                        }
+                    },
+                    "policy": {
+                        "value": {
+                            "type": "PutKeypairPolicy",
+                            "name": "default",
+                            "limits": {"max_concurrent_sessions": 30, "max_kernels_per_session": 8},
+                        }
+                    },
+                },
+            }
+        },
+    }
+}
+
+
+@router.post("/commands", openapi_extra=_REQUEST_BODY)
+async def give(request: Request, body: Body, caller: Caller, all_: All) -> Response:
+    """Send a command. The answer is its outcome; with `Prefer: respond-async`, or if it takes long, where that will be.
+
+    About sessions: one's own. About the directory and agents: for admins. Everything else is given by Refold itself.
+    `at` is set here: nobody else's clock decides.
+    """
+    command = _read(body)
+    _check_rights(command, caller)
+    sent = await all_.writing.send(
+        _context_of(command),
+        command,
+        command_id_of(request.headers, caller),
+        caller,
+        request.headers.get("traceparent"),
+    )
+    if wants_async(request.headers):
+        return accepted_for_later(sent)
+    result = await all_.writing.result(sent)
+    if result is None:
+        return accepted_for_later(sent)
+    return json(accepted(result).shown, 200, result.position)
+
+
+@router.get("/commands/{command_id}")
+async def outcome(command_id: str, caller: Caller, all_: All, known: Known) -> Response:
+    """What became of a command: `accepted` with its events, `refused`, `unneeded`, or still `pending` (202)."""
+    del known  # asked for so that a position is waited for
+    command_id = command_id_from(command_id)
+    first = await all_.writing.recorded(command_id)
+    if first is not None and (caller.is_admin or first.actor == caller.actor):
+        result = result_of(first)
+        return json(result.shown, 200, result.position)
+    expected = all_.tail.outcomes.get(command_id)
+    if first is None and expected is not None and expected.actor == caller.actor:
+        return Response(b'{"status":"pending"}', 202, {"Retry-After": "1"}, "application/json")
+    raise Problem(
+        404,
+        "command-not-found",
+        "No such command",
+        f"no command of yours with the id {command_id} is known (yet)",
+        retryable=first is None,
+    )
+
+
+def _read(body: bytes) -> Command:
+    """Raises `ValidationError`, or `Problem` where it is no JSON object."""
+    try:
+        told = orjson.loads(refuse_nul(body))
+    except orjson.JSONDecodeError as error:
+        raise invalid("body", "json_invalid", f"the body is not JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise invalid("body", "object", "the body must be a JSON object")
+    return _GIVEN.validate_python({**told, "at": now()})
+
+
+def _check_rights(command: Command, caller: Signer) -> None:
+    """Raises `Problem` (403)."""
+    if isinstance(command, SessionCommand):
+        if caller.is_admin or command.owner == caller.access_key:
+            return
+        detail = "these are not your sessions: owner must be your own access key"
+    else:
+        if caller.is_admin:
+            return
+        detail = f"{type(command).__name__} is for admins"
+    raise Problem(403, "generic-forbidden", "Forbidden operation", detail, field="owner")
+
+
+def _context_of(command: Command) -> str:
+    if isinstance(command, SessionCommand):
+        return "session"
+    return "directory" if isinstance(command, DirectoryCommand) else "scheduling"

@@ -1,0 +1,87 @@
+"""`infra/bench`: every measurement in one run, one after the other, on servers and data of its own."""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from infra.benchmark import measures
+from infra.benchmark.containers import docker_session
+from infra.benchmark.installation import ROOT, installation
+from infra.benchmark.measures import Figures
+from infra.embedded.docker import PrivateDocker
+from infra.embedded.folder import CannotStart
+
+console = Console(highlight=False, soft_wrap=True)
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    seconds: Annotated[float, typer.Option(help="Length of each measurement under load.", min=2)] = 10.0,
+    commands: Annotated[int, typer.Option(help="What shards, folds and rebuild work on.", min=1000)] = 20_000,
+    docker: Annotated[bool, typer.Option(help="Also measure sessions on a private Docker Engine.")] = False,
+) -> None:
+    """Measure everything and print it as a table. Absolute times mean little on a shared machine: compare runs."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="refold-bench-") as folder:
+            figures = asyncio.run(_measure(Path(folder), seconds, commands, docker))
+    except CannotStart as error:
+        console.print(f"infra/bench: {error}", style="red", markup=False)
+        raise typer.Exit(1) from None
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:,.1f}" if value >= 10 else f"{value:.2f}")
+    console.print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+async def _measure(folder: Path, seconds: float, commands: int, docker: bool) -> Figures:
+    figures: Figures = {}
+
+    async def step(name: str, measured: Callable[[], Awaitable[Figures]]) -> None:
+        console.print(f"[bold]{name}[/]")
+        began = time.monotonic()
+        figures.update(await measured())
+        console.print(f"  done in {time.monotonic() - began:.1f} s")
+
+    def say(text: str) -> None:
+        console.print(f"  {text}", markup=False)
+
+    async with installation(folder) as here:
+        await step("shards", lambda: measures.shard_commands(here, commands, say))
+        await here.stop("workers")
+        await step("live fold", lambda: measures.live_fold(here, say))
+        await step("rebuild", lambda: measures.rebuild(here, say))
+        await here.stop("workers")
+        await here.start("workers")
+        await here.start("agents")
+        await here.start("api")
+        await here.api_ready()
+        await step("accept to start", lambda: measures.accept_to_start(here, 20, seconds, say))
+        await step("visible", lambda: measures.visible(here, 500, seconds, say))
+        if docker:
+            engine = PrivateDocker(ROOT / ".refold")
+            try:
+                socket = await engine.start()
+                image = await engine.base_image()
+                await step("docker", lambda: docker_session(here, socket, image, say))
+            finally:
+                await engine.stop()
+        await step("accepts", lambda: measures.accepts(here, seconds, say))
+        for crash in here.crashes:
+            say(crash)
+    return figures
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,87 @@
+"""A session on Docker against `docker run` of the same image, in turn: what the control plane adds."""
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from infra.benchmark.installation import ADMIN, ROOT, Installation
+from infra.benchmark.load import quantile
+from infra.benchmark.measures import Figures, Say
+from infra.signing import KeypairAuth
+
+_ROUNDS = 8
+
+
+async def docker_session(here: Installation, socket: Path, image: str, say: Say) -> Figures:
+    """Medians of: from `POST /session` to its answer that it runs; and `docker run -d` with the same limits."""
+    agent = dict(os.environ) | here.environment
+    agent |= {
+        "REFOLD_AGENT_ID": "docker",
+        "REFOLD_AGENT_RUNTIME": "docker",
+        "REFOLD_AGENT_SLOTS": '{"cpu": "2", "mem": "4g"}',
+    }
+    agent |= {"REFOLD_DOCKER_SOCKET": str(socket), "REFOLD_AGENT_GROUP": "docker"}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "agents", cwd=ROOT, env=agent)
+    ours: list[float] = []
+    bare: list[float] = []
+    try:
+        auth = KeypairAuth(ADMIN.access_key, ADMIN.secret_key)
+        url = f"http://127.0.0.1:{here.settings.api_port}"
+        async with httpx.AsyncClient(base_url=url, auth=auth, timeout=60) as client:
+            for number in range(-1, _ROUNDS):
+                session = await _session(client, image, number)
+                plain = await _docker_run(socket, image, number)
+                if number >= 0:  # the first round warms both up
+                    ours.append(session)
+                    bare.append(plain)
+    finally:
+        process.terminate()
+        await process.wait()
+    ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
+    say(f"{len(ratios)} pairs")
+    return {
+        "docker_session_p50_ms": quantile(sorted(ours), 0.5) * 1e3,
+        "docker_run_p50_ms": quantile(sorted(bare), 0.5) * 1e3,
+        "docker_session_to_docker_run_ratio": quantile(ratios, 0.5),
+    }
+
+
+async def _session(client: httpx.AsyncClient, image: str, number: int) -> float:
+    body = {
+        "name": f"docker-{number + 1}",
+        "image": image,
+        "config": {"resources": {"cpu": "1", "mem": "256m"}, "scalingGroup": "docker"},
+        "maxWaitSeconds": 60,
+    }
+    began = time.monotonic()
+    answer = await client.post("/session", json=body)
+    took = time.monotonic() - began
+    if answer.status_code != 201 or answer.json()["status"] != "RUNNING":
+        raise RuntimeError(f"the session did not come up: {answer.status_code} {answer.text}")
+    await client.delete(f"/session/{answer.json()['sessionId']}?forced=true")
+    return took
+
+
+async def _docker_run(socket: Path, image: str, number: int) -> float:
+    name = f"bare-{number + 1}"
+    limits = ("--cpus=1", "--memory=256m", "--pids-limit=4096", "--cap-drop=ALL", "--user=1000:1000", "--init")
+    began = time.monotonic()
+    await _docker(socket, "run", "-d", "--name", name, *limits, image, "sleep", "infinity")
+    took = time.monotonic() - began
+    await _docker(socket, "rm", "-f", name)
+    return took
+
+
+async def _docker(socket: Path, *arguments: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("docker", "-H", f"unix://{socket}", *arguments),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"docker {arguments[0]}: {said.decode().strip()}")

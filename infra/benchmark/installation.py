@@ -1,0 +1,130 @@
+"""An installation of its own for a measurement: real servers on an empty folder, and whatever processes it needs."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+from pydantic import SecretStr
+
+from domain.directory.messages import PutKeypairPolicy
+from domain.session.messages import Limits
+from infra.embedded import stack
+from infra.embedded.folder import CannotStart, ports
+from infra.kafka import KafkaLog
+from infra.secrets import new_key
+from infra.sending import Sender
+from infra.settings import Settings
+from infra.setup import Admin, set_up
+from infra.supervise import Crash, Supervisor
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ADMIN = Admin("bench@refold.test", "bench", "AKIABENCHBENCHBENCH0", "b" * 40)
+
+_READY_SECONDS = 60.0
+
+
+@dataclass
+class Installation:
+    """`start` and `stop` its processes by name; everything is stopped at the end of the block."""
+
+    settings: Settings
+    supervisor: Supervisor
+    crashes: list[str]
+    running: dict[str, "asyncio.subprocess.Process"] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        chosen = self.settings.model_dump(mode="json", include=self.settings.model_fields_set)
+        secret = {
+            name: value.get_secret_value()
+            for name in chosen
+            if isinstance(value := getattr(self.settings, name), SecretStr)
+        }
+        slots = {"agent_slots": '{"cpu": "64", "mem": "256g"}'}
+        return {f"REFOLD_{name.upper()}": str(value) for name, value in (chosen | secret | slots).items()}
+
+    async def start(self, name: str, *arguments: str) -> None:
+        """`python -m NAME ARGUMENTS`, with its log in the data folder."""
+        logs = self.settings.data_dir / "logs"
+        with (logs / f"{name}.log").open("ab") as log:
+            self.running[name] = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", name, *arguments),
+                cwd=ROOT,
+                env=dict(os.environ) | self.environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def stop(self, *names: str) -> None:
+        for name in names or list(self.running):
+            process = self.running.pop(name)
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(15):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    async def api_ready(self) -> None:
+        """Returns once the api can append and read back."""
+        url = f"http://127.0.0.1:{self.settings.api_port}/ready"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_READY_SECONDS), httpx.AsyncClient() as client:
+                while True:
+                    with contextlib.suppress(httpx.HTTPError):
+                        if (await client.get(url)).status_code == 200:
+                            return
+                    await asyncio.sleep(0.1)
+        raise CannotStart(f"the api is not ready after {_READY_SECONDS:g} s; see {self.settings.data_dir}/logs/api.log")
+
+
+@contextlib.asynccontextmanager
+async def installation(folder: Path, **chosen: object) -> AsyncIterator[Installation]:
+    """Kafka and Postgres of its own, with topics, tables and an administrator. `chosen`: settings other than usual."""
+    servers = stack.choose(folder, {}, jars_dir=ROOT / ".refold" / "jars")
+    crashes: list[str] = []
+
+    def note(crash: Crash) -> None:
+        crashes.append(str(crash))
+
+    async with Supervisor(folder / "logs", note) as supervisor:
+        await servers.start(supervisor)
+        addresses = servers.addresses()
+        settings = Settings.model_validate(
+            {
+                "data_dir": folder,
+                "kafka": addresses["REFOLD_KAFKA"],
+                "database": addresses["REFOLD_DATABASE"],
+                "master_key": new_key(),
+                "internal_key": new_key(),
+                "api_port": ports(folder, "api")["api"],
+                "agent_id": "bench",
+                "agent_runtime": "fake",
+            }
+            | chosen
+        )
+        await set_up(settings, ADMIN)
+        await _lift_limits(settings)
+        here = Installation(settings, supervisor, crashes)
+        try:
+            yield here
+        finally:
+            await here.stop()
+
+
+async def _lift_limits(settings: Settings) -> None:
+    """The first administrator may run a thousand sessions at a time; a measurement asks for more."""
+    limits = Limits(max_concurrent_sessions=10**6, max_kernels_per_session=64)
+    async with KafkaLog(settings) as log:
+        policy = PutKeypairPolicy(at=datetime.now(UTC), name="default", limits=limits)
+        await Sender(settings, log, "bench").send("directory", policy, str(uuid4()), "bench")

@@ -1,0 +1,236 @@
+"""One command, one outcome, however often it is sent, and nothing acknowledged that is not durable."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from api.asyncapi import members
+from api.commands import GivenByPeople
+from domain.contexts import CONTEXTS
+from infra.log import Log, LogUnavailable, NewRecord, Partition
+from tests.api.test_sessions import RECORDED
+from tests.api.world import World
+
+PROBS = "https://api.backend.ai/probs/"
+
+
+async def test_a_retry_with_the_same_key_acts_once(world: World) -> None:
+    async with world.client() as ada:
+        for header in ("Idempotency-Key", "X-BackendAI-Client-Token"):
+            body = RECORDED | {"name": None, "reuseIfExists": False}
+            key = {header: f'"{uuid4()}"'}
+            first = await ada.post("/session", json=body, headers=key)
+            again = await ada.post("/session", json=body, headers=key)
+            bare = await ada.post("/session", json=body, headers={header: key[header].strip('"')})
+            assert first.status_code == again.status_code == bare.status_code == 201
+            assert first.json() == again.json() == bare.json()
+            assert first.headers["X-Refold-Position"] == again.headers["X-Refold-Position"]
+        told = await world.services.known.counts()
+    assert sum(told["sessions"].values()) == 2
+
+
+async def test_a_retry_at_another_process_gets_the_first_outcome(world: World) -> None:
+    key = {"Idempotency-Key": '"k1"'}
+    body = RECORDED | {"name": "mysess", "reuseIfExists": False}
+    async with world.client() as ada:
+        first = await ada.post("/session", json=body, headers=key)
+        await ada.delete("/session/mysess")
+        async with world.api() as (url, _), httpx.AsyncClient(base_url=url, auth=ada.auth) as there:
+            again = await there.post("/session", json=body, headers=key)
+    assert (again.status_code, again.json()) == (first.status_code, first.json())
+
+
+async def test_a_refusal_is_repeated_too(world: World) -> None:
+    key = {"Idempotency-Key": "k2"}
+    async with world.client() as ada:
+        await ada.post("/session", json=RECORDED)
+        answers = [await ada.post("/session", json=RECORDED | {"image": "b"}, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [409, 409]
+
+
+async def test_a_key_used_for_another_request_is_refused(world: World) -> None:
+    key = {"Idempotency-Key": "k3"}
+    async with world.client() as ada, world.client("eve") as eve:
+        await ada.post("/session", json=RECORDED, headers=key)
+        answer = await ada.post("/session", json=RECORDED | {"image": "other"}, headers=key)
+        of_another = await eve.post("/session", json=RECORDED, headers=key)
+        malformed = await ada.post("/session", json=RECORDED, headers={"Idempotency-Key": '"half'})
+    assert answer.status_code == 422
+    assert answer.json()["type"] == PROBS + "idempotency-key-reused"
+    assert of_another.status_code == 201, "keys are each caller's own"
+    assert malformed.status_code == 400
+
+
+async def test_ending_twice_with_one_key_is_ending_once(world: World) -> None:
+    key = {"Idempotency-Key": "k4"}
+    async with world.client() as ada:
+        await ada.post("/session", json=RECORDED)
+        first = await ada.delete("/session/mysess", headers=key)
+        again = await ada.delete("/session/mysess", headers=key)
+    assert (first.status_code, first.json()) == (again.status_code, again.json()) == (200, first.json())
+
+
+async def test_who_does_not_want_to_wait_is_told_where_the_outcome_will_be(world: World) -> None:
+    async with world.client() as ada, world.client("eve") as eve, world.client("admin") as admin:
+        sent = await ada.post("/session", json=RECORDED, headers={"Prefer": "respond-async"})
+        assert sent.status_code == 202
+        assert sent.headers["Retry-After"]
+        where = sent.headers["Location"]
+        position = {"X-Refold-Position": sent.headers["X-Refold-Position"]}
+        told = await ada.get(where, headers=position)
+        assert told.status_code == 200
+        assert told.json()["status"] == "accepted"
+        assert [event["type"] for event in told.json()["events"]] == ["SessionRequested"]
+        assert (await eve.get(where)).status_code == 404
+        assert (await admin.get(where)).status_code == 200
+        async with world.api() as (url, _), httpx.AsyncClient(base_url=url, auth=ada.auth) as there:
+            elsewhere = await there.get(where)
+        assert elsewhere.json() == told.json(), "found by the projection, read from the log"
+
+
+async def test_an_outcome_that_takes_long_is_a_202(world: World) -> None:
+    world.settings.__dict__["outcome_timeout"] = 0.05
+    world.settings.__dict__["partitions"] = 2
+    stuck = _Held(world.log)
+    async with world.api(stuck) as (url, _), world.client() as ada:
+        async with httpx.AsyncClient(base_url=url, auth=ada.auth) as there:
+            stuck.reading.clear()
+            answer = await there.post("/session", json=RECORDED)
+            pending = await there.get(answer.headers["Location"])
+            stuck.reading.set()
+    assert answer.status_code == 202
+    assert pending.status_code in {200, 202}
+
+
+async def test_a_log_that_cannot_be_written_is_a_503_and_nothing_is_acknowledged(world: World) -> None:
+    broken = _Held(world.log, fails=True)
+    async with world.api(broken) as (url, _), world.client() as ada:
+        async with httpx.AsyncClient(base_url=url, auth=ada.auth) as there:
+            for headers in ({}, {"Prefer": "respond-async"}):
+                answer = await there.post("/session", json=RECORDED, headers=headers)
+                assert answer.status_code == 503
+                assert answer.headers["Retry-After"]
+                assert answer.json()["retryable"] is True
+
+
+async def test_beyond_what_may_be_in_flight_the_answer_is_429(world: World) -> None:
+    world.settings.__dict__["appends_in_flight_max"] = 2
+    slow = _Held(world.log)
+    slow.appending.clear()
+    async with world.api(slow) as (url, services), world.client() as ada:
+        async with httpx.AsyncClient(base_url=url, auth=ada.auth, timeout=20) as there:
+            waiting = [
+                asyncio.create_task(there.post("/session", json=RECORDED | {"name": f"sess-{n}"})) for n in range(2)
+            ]
+            async with asyncio.timeout(5):
+                while services.sender.in_flight < 2:
+                    await asyncio.sleep(0.001)
+            refused = await there.post("/session", json=RECORDED)
+            slow.appending.set()
+            answers = await asyncio.gather(*waiting)
+    assert refused.status_code == 429
+    assert refused.headers["Retry-After"] == "1"
+    assert [answer.status_code for answer in answers] == [201, 201]
+
+
+class _Held:
+    """A log whose appends and reads can be held up, or whose appends fail."""
+
+    def __init__(self, log: Log, *, fails: bool = False) -> None:
+        self._log = log
+        self._fails = fails
+        self.appending = asyncio.Event()
+        self.appending.set()
+        self.reading = asyncio.Event()
+        self.reading.set()
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[int]:
+        if self._fails:
+            raise LogUnavailable("no brokers")
+        await self.appending.wait()
+        return await self._log.append(records)
+
+    def reader(self, starts: Any) -> Any:
+        held = self
+
+        class Reading:
+            async def __aenter__(self) -> Any:
+                self.context = held._log.reader(starts)
+                self.reader = await self.context.__aenter__()
+                return self
+
+            async def __aexit__(self, *error: Any) -> None:
+                await self.context.__aexit__(*error)
+
+            async def batch(self, at_most: int, within: float) -> Any:
+                records = await self.reader.batch(at_most, within)
+                await held.reading.wait()
+                return records
+
+            def position(self, partition: Partition) -> int:
+                return self.reader.position(partition)
+
+        return Reading()
+
+    def writer(self, transactional_id: str) -> Any:
+        return self._log.writer(transactional_id)
+
+    async def ends(self, partitions: Sequence[Partition]) -> Any:
+        return await self._log.ends(partitions)
+
+    async def starts(self, partitions: Sequence[Partition]) -> Any:
+        return await self._log.starts(partitions)
+
+
+# -- /refold/commands --------------------------------------------------------------------------------------------------
+
+
+async def test_any_command_its_sender_may_give(world: World) -> None:
+    async with world.client() as ada, world.client("admin") as admin:
+        made = (await ada.post("/session", json=RECORDED)).json()
+        cancel = {"type": "CancelSession", "owner": "AKADA", "session_id": made["sessionId"]}
+        told = await ada.post("/refold/commands", json=cancel)
+        assert told.status_code == 200, told.text
+        assert [event["type"] for event in told.json()["events"]] == ["KernelEnded", "SessionEnded"]
+        again = await ada.post("/refold/commands", json=cancel)
+        assert (again.status_code, again.json()["type"]) == (404, PROBS + "session-not-found")
+        domain = await admin.post("/refold/commands", json={"type": "CreateDomain", "name": "research"})
+        assert domain.json()["status"] == "accepted"
+        same = await admin.post("/refold/commands", json={"type": "CreateDomain", "name": "research"})
+        assert same.json()["status"] == "unneeded"
+        agent = await admin.post("/refold/commands", json={"type": "RemoveAgent", "cell": "default", "agent_id": "no"})
+        assert agent.json()["status"] == "unneeded"
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ({"type": "CreateDomain", "name": "mine"}, 403),
+        ({"type": "RemoveAgent", "cell": "default", "agent_id": "a"}, 403),
+        ({"type": "CancelSession", "owner": "AKADMIN", "session_id": "x"}, 403),
+        ({"type": "SetSessionLimits", "owner": "AKADA", "limits": None}, 400),
+        ({"type": "PassDeadline", "owner": "AKADA", "session_id": "x"}, 400),
+        ({"type": "NoSuchThing"}, 400),
+        ({}, 400),
+        ({"type": "CancelSession", "owner": "AKADA", "session_id": "x", "surprise": 1}, 400),
+    ],
+)
+async def test_nobody_gives_what_is_not_his_to_give(world: World, command: dict[str, Any], status: int) -> None:
+    async with world.client() as ada:
+        answer = await ada.post("/refold/commands", json=command)
+    assert answer.status_code == status, answer.text
+
+
+def test_exactly_what_the_domain_says_is_given_by_people() -> None:
+    given = {model.__name__ for model in members(GivenByPeople)}
+    by_people = {
+        model.__name__
+        for context in CONTEXTS.values()
+        for model in members(context.commands._type)
+        if cast(Any, model).by_users
+    }
+    assert given == by_people | {"RemoveAgent"}

@@ -1,0 +1,278 @@
+"""An api over a whole Refold in memory: real HTTP on a free port, shards, projections as dictionaries."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import make_app
+from api.deps import Services
+from api.known import Known
+from domain.contexts import CONTEXTS
+from domain.directory.messages import (
+    CreateDomain,
+    CreateKeypair,
+    CreateProject,
+    CreateResourceGroup,
+    CreateUser,
+    DirectoryCommand,
+    JoinProject,
+    ProjectId,
+    PutKeypairPolicy,
+    Role,
+    UserId,
+)
+from domain.messages import AccessKey, Cell
+from domain.session.messages import Limits
+from infra.log import Log, Partition, Position
+from infra.memory_log import MemoryLog
+from infra.secrets import master_key, new_key, seal
+from infra.settings import Settings
+from infra.signing import KeypairAuth
+from infra.topics import events
+from projections import agents, command_outcomes
+from projections.agents import AGENTS, AgentRow
+from projections.command_outcomes import COMMAND_OUTCOMES, OutcomeRow
+from projections.reading import commands_of, read
+from projections.session_history import SESSION_HISTORY, HistoryRow
+from projections.session_list import KERNEL_LIST, SESSION_LIST, KernelRow, SessionRow
+from projections.sessions import SESSIONS
+from projections.table import Rows
+from tests.whole import Whole, now
+from workers.shard import Shard
+
+KEYS = {"admin": ("AKADMIN", "admin-secret"), "ada": ("AKADA", "ada-secret"), "eve": ("AKEVE", "eve-secret")}
+_PROJECTIONS = (SESSIONS, agents.PROJECTION, command_outcomes.PROJECTION)
+
+
+class MemoryKnown:
+    """The real folds, into dictionaries. `paused` holds it where it is."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self._settings = settings
+        self._log = log
+        self._rows = Rows([table for each in _PROJECTIONS for table in each.tables], complete=True)
+        self._history: list[HistoryRow] = []
+        self._outcomes: list[OutcomeRow] = []
+        self._places = {
+            Partition(settings.topic_prefix + events(name), number): 0
+            for name in CONTEXTS
+            for number in range(settings.partitions)
+        }
+        self._settled: Counter[Partition] = Counter()
+        self._moved = asyncio.Event()
+        self.resumed = asyncio.Event()
+        self.resumed.set()
+
+    async def run(self) -> None:
+        async with self._log.reader(self._places) as reader:
+            while True:
+                batch = await reader.batch(500, 0.5)
+                await self.resumed.wait()
+                for record in batch:
+                    context = record.partition.topic.rsplit(".", 2)[-2]
+                    told = read(context, record)
+                    assert not isinstance(told, str)
+                    for projection in _PROJECTIONS:
+                        if context in projection.contexts:
+                            projection.fold(self._rows, told)
+                    self._history += self._rows.changed[SESSION_HISTORY].values()
+                    self._outcomes += self._rows.changed[COMMAND_OUTCOMES].values()
+                    self._rows.saved()
+                    if told.command_offset is not None:
+                        self._settled[commands_of(record.partition)] = told.command_offset + 1
+                    self._places[record.partition] = record.offset + 1
+                self._moved.set()
+                self._moved = asyncio.Event()
+
+    def _sessions(self) -> list[SessionRow]:
+        rows = [row for row in self._rows.known[SESSION_LIST].values() if row is not None]
+        return sorted(rows, key=lambda row: (row.ended_at is None, row.requested_at), reverse=True)
+
+    async def find(self, owner: str, reference: str) -> SessionRow | None:
+        own = [row for row in self._sessions() if row.owner == owner]
+        exact = [row for row in own if reference in {row.session_id, row.name}]
+        living = [row for row in own if row.ended_at is None]
+        begins = [row for row in living if row.name.startswith(reference) or row.session_id.startswith(reference)]
+        if exact:
+            return exact[0]
+        return begins[0] if len(begins) == 1 else None
+
+    async def by_id(self, session_id: str) -> SessionRow | None:
+        return next((row for row in self._sessions() if row.session_id == session_id), None)
+
+    async def by_name(self, owner: str, name: str) -> SessionRow | None:
+        return next((row for row in self._sessions() if (row.owner, row.name) == (owner, name)), None)
+
+    async def named_since(self, owner: str, name: str, offset: int) -> Sequence[SessionRow]:
+        return [
+            row
+            for row in self._sessions()
+            if (row.owner, row.name) == (owner, name) and (row.ended_at is None or row.last_offset >= offset)
+        ]
+
+    async def kernels(self, session: SessionRow) -> Sequence[KernelRow]:
+        rows = self._rows.known[KERNEL_LIST]
+        return [rows[(session.owner, session.session_id, kernel_id)] for kernel_id in session.kernels]
+
+    async def history(self, session: SessionRow, start: int) -> Sequence[HistoryRow]:
+        return [row for row in self._history if row.session_id == session.session_id and row.log_offset >= start]
+
+    async def agent(self, agent_id: str) -> AgentRow | None:
+        return next((row for row in self._rows.known[AGENTS].values() if row and row.agent_id == agent_id), None)
+
+    async def outcomes(self, command_id: str) -> Sequence[OutcomeRow]:
+        rows = [row for row in self._outcomes if row.command_id == command_id]
+        return sorted(rows, key=lambda row: row.command_offset)
+
+    async def places(self) -> Mapping[Partition, int]:
+        return {place: offset for place, offset in self._places.items() if place.topic.endswith("session.events")}
+
+    async def wait_for(self, position: Position, timeout: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                while any(offset > self._reached(place) for place, offset in position.offsets.items()):
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _reached(self, place: Partition) -> int:
+        return self._settled[place] if place.topic.endswith("commands") else self._places[place]
+
+    async def counts(self) -> Mapping[str, Mapping[str, int]]:
+        return {"sessions": Counter(row.status for row in self._sessions() if row.ended_at is None)}
+
+
+class World:
+    """`client("ada")` signs with her keypair; `whole` is everything behind the doors."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        keys = {"master_key": new_key(), "internal_key": "k" * 40}
+        self.whole = Whole(folder, **(keys | {"partitions": 2, "outcome_timeout": 5.0} | settings))
+        self.settings = self.whole.settings
+        self.known = MemoryKnown(self.settings, self.whole.log)
+        self.url = ""
+        self.services: Services
+
+    @property
+    def log(self) -> MemoryLog:
+        return self.whole.log
+
+    def client(self, who: str = "ada", **headers: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, auth=KeypairAuth(*KEYS[who]), headers=headers, timeout=20)
+
+    def anonymous(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=20)
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator["World"]:
+        """Shards, projections, the directory's people, and the api."""
+        async with self.shards(), self.running(self.known.run()):
+            for command in people(self.settings):
+                await self.whole.give("directory", command)
+            async with self.api() as (self.url, self.services):
+                yield self
+
+    @asynccontextmanager
+    async def shards(self) -> AsyncIterator[None]:
+        numbers = range(self.settings.partitions)
+        shards = [
+            Shard(self.settings, self.log, each, n, "worker").run() for each in CONTEXTS.values() for n in numbers
+        ]
+        async with self.running(*shards):
+            yield
+
+    @asynccontextmanager
+    async def running(self, *loops: Any) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    @asynccontextmanager
+    async def api(self, log: Log | None = None) -> AsyncIterator[tuple[str, Services]]:
+        """Another api process, as it were: its URL, and what it has inside."""
+
+        @asynccontextmanager
+        async def outside(_: Settings) -> AsyncIterator[tuple[Log, Known]]:
+            yield log or self.whole.log, self.known
+
+        app = make_app(self.settings, outside)
+        async with _serving(app) as url:
+            services: Services = app.state.services
+            assert await services.tail.wait_started(5)
+            yield url, services
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> Any:
+        return nullcontext()  # signals are the test runner's
+
+
+@asynccontextmanager
+async def _serving(app: FastAPI) -> AsyncIterator[str]:
+    config = uvicorn.Config(app, port=0, http="httptools", ws="none", log_config=None, timeout_graceful_shutdown=2)
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(5):
+        while not server.started:
+            await asyncio.sleep(0.001)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        app.state.services.stopping = True
+        app.state.services.tail.live.wake_all()
+        server.should_exit = True
+        await serving
+
+
+def people(settings: Settings) -> list[DirectoryCommand]:
+    """A domain with a project, a resource group and three people, one of them an admin; eve's quota is small."""
+    key = master_key(settings)
+    project = ProjectId("00000000-0000-0000-0000-00000000000a")
+    commands: list[DirectoryCommand] = [
+        CreateDomain(at=now(), name="default"),
+        CreateProject(at=now(), project_id=project, name="default", domain="default"),
+        CreateProject(at=now(), project_id=ProjectId("other"), name="other", domain="default"),
+        CreateResourceGroup(at=now(), name="default", cell=Cell("default")),
+        PutKeypairPolicy(
+            at=now(), name="default", limits=Limits(max_concurrent_sessions=10_000, max_kernels_per_session=8)
+        ),
+        PutKeypairPolicy(at=now(), name="small", limits=Limits(max_concurrent_sessions=2, max_kernels_per_session=2)),
+    ]
+    for name, (access_key, secret_key) in KEYS.items():
+        user_id = UserId(f"user-{name}")
+        commands += [
+            CreateUser(
+                at=now(),
+                user_id=user_id,
+                email=f"{name}@example.org",
+                username=name,
+                role=Role.SUPERADMIN if name == "admin" else Role.USER,
+                domain="default",
+                password_hash="$argon2id$x",
+            ),
+            JoinProject(at=now(), user_id=user_id, project_id=project),
+            CreateKeypair(
+                at=now(),
+                access_key=AccessKey(access_key),
+                user_id=user_id,
+                secret_sealed=seal(key, secret_key, access_key),
+                policy="small" if name == "eve" else "default",
+            ),
+        ]
+    return commands

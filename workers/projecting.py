@@ -1,0 +1,174 @@
+"""The Faust app: one handler for each context keeps its projections as the events arrive.
+
+A handler is at-least-once by nature, and that is enough: the checkpoint in Postgres decides what was folded, not
+Kafka's. So a handler takes a batch, folds it, and acknowledges it last. While Postgres or Kafka do not answer it tries
+again; any other error ends the app (`CrashingSupervisor`), and with it the process.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import groupby
+from typing import Any, cast
+
+import faust
+import structlog
+from faust import Stream
+from faust.app.base import BootStrategy
+from faust.types import TP, EventT, StreamT
+from prometheus_client import Counter, Histogram
+
+from domain.contexts import CONTEXTS
+from infra.kafka import KafkaLog
+from infra.log import Log, LogUnavailable, Partition, Record
+from infra.postgres import Pool, Unavailable, open_pool
+from infra.settings import Settings
+from projections.catalogue import of_context
+from projections.live import Projector
+from projections.reading import events_topic
+from projections.rebuild import set_up
+from projections.store import StaleProjector
+from workers.faust_transport import CommittedTransport
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 500  # where a transaction's fixed cost no longer matters
+_WITHIN = 0.01  # seconds to wait for more
+_RETRY_SECONDS, _RETRY_SECONDS_MAX = 0.1, 2.0
+
+FOLDED = Counter("refold_projected_events_total", "Events folded into projections, by context", ["context"])
+FOLD_SECONDS = Histogram("refold_projection_batch_seconds", "Time to fold one batch and commit it", ["context"])
+
+
+class _Boot(BootStrategy):
+    enable_web = False
+    enable_kafka_producer = False
+
+
+class ProjectingApp(faust.App):
+    """A Faust app inside another process: no files, no web server, no producer, no topics of its own."""
+
+    BootStrategy = _Boot
+
+    async def on_first_start(self) -> None:
+        """Faust would create its folders here."""
+
+    def _new_transport(self) -> CommittedTransport:
+        return CommittedTransport(self.conf.broker_consumer, self)
+
+
+def projecting_app(settings: Settings, log: Log, pool: Pool) -> ProjectingApp:
+    """The app with the projections' handlers. More handlers may be added to it before it starts."""
+    app = ProjectingApp(
+        f"{settings.deployment}.projections",
+        broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
+        value_serializer="raw",
+        key_serializer="raw",
+        agent_supervisor="mode.supervisors.CrashingSupervisor",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        consumer_auto_offset_reset="earliest",
+        # A dead worker's partitions are taken over after this: the least that brokers allow by default.
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=2.0,
+        # A fold that is shown again is harmless, so a rebalance need not wait for one that waits for Postgres.
+        stream_wait_empty=False,
+        stream_buffer_maxsize=4096,
+        store="memory://",
+        loop=asyncio.get_running_loop(),
+    )
+    projectors = {events_topic(settings, name): Projector(name, of_context(name), log, pool) for name in CONTEXTS}
+    for topic, projector in projectors.items():
+        _add_handler(app, topic, projector)
+    _add_catching_up(app, projectors)
+    return app
+
+
+async def run_projecting(settings: Settings, stop: asyncio.Event) -> None:
+    """Make the tables, then keep the projections until `stop` is set; raises whatever ended the app before that."""
+    async with KafkaLog(settings) as log, open_pool(settings) as pool:
+        await set_up(settings, log, pool)
+        await run_app(projecting_app(settings, log, pool), stop)
+
+
+async def run_app(app: ProjectingApp, stop: asyncio.Event) -> None:
+    """Run a Faust app in this event loop until `stop` is set; raises whatever ended it before that."""
+    try:
+        await app.start()
+        await app.wait_for_stopped(stop.wait())
+    finally:
+        await app.stop()
+    if app.crash_reason is not None:
+        raise app.crash_reason
+
+
+def _add_handler(app: ProjectingApp, topic: str, projector: Projector) -> None:
+    async def keep_projections(stream: StreamT[Any]) -> None:
+        async for batch in _unacked(stream):
+            await _fold(projector, batch)
+            for event in batch:
+                event.ack()
+
+    keep_projections.__name__ = f"keep_projections_of_{projector.context}"
+    app.agent(app.topic(topic, value_type=bytes), name=keep_projections.__name__)(keep_projections)
+
+
+def _unacked(stream: StreamT[Any]) -> AsyncIterator[Sequence[EventT[bytes]]]:
+    """What is there, in batches. Whoever takes one acknowledges its events himself."""
+    assert isinstance(stream, Stream)
+    # Faust says that values come; it is their events.
+    return cast("AsyncIterator[Sequence[EventT[bytes]]]", stream.noack_take(_BATCH, within=_WITHIN))
+
+
+async def _fold(projector: Projector, batch: Sequence[EventT[bytes]]) -> None:
+    # Records of two assignments do not follow one another.
+    for generation, events in groupby(batch, lambda event: event.message.generation_id):
+        records = [_record(event) for event in events]
+        with FOLD_SECONDS.labels(projector.context).time():
+            await _persistently(projector, lambda: projector.fold(records, generation or 0))  # noqa: B023
+        FOLDED.labels(projector.context).inc(len(records))
+
+
+def _add_catching_up(app: ProjectingApp, projectors: dict[str, Projector]) -> None:
+    """What was folded before the partitions came here may be less than Kafka believes, and no new event may come."""
+    assigned: asyncio.Queue[frozenset[TP]] = asyncio.Queue()
+
+    async def note(_app: Any, /, *assigned_now: Any, **_: Any) -> None:
+        for projector in projectors.values():
+            projector.release()
+        assigned.put_nowait(frozenset(assigned_now[0]))
+
+    async def catch_up() -> None:
+        while True:
+            places = await assigned.get()
+            for topic, projector in projectors.items():
+                partitions = [Partition(place.topic, place.partition) for place in places if place.topic == topic]
+                if partitions:
+                    await _persistently(projector, lambda: projector.catch_up(partitions))  # noqa: B023
+
+    app.on_partitions_assigned.connect(note)
+    app.task(catch_up)
+
+
+async def _persistently(projector: Projector, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Try until it works or fails for a reason that time does not heal."""
+    pause = _RETRY_SECONDS
+    while True:
+        try:
+            return await attempt()
+        except (StaleProjector, Unavailable, LogUnavailable) as error:
+            _log.warning("not folded, trying again", context=projector.context, reason=str(error))
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _RETRY_SECONDS_MAX)
+
+
+def _record(event: EventT[bytes]) -> Record:
+    message = event.message
+    assert isinstance(message.headers, Sequence)  # as aiokafka has them
+    return Record(
+        Partition(message.topic, message.partition),
+        message.offset,
+        message.key or b"",
+        tuple(message.headers),
+        message.value or b"",
+    )
