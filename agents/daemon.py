@@ -23,7 +23,8 @@ from domain.placements import ORDERS, AgentOrder, StartKernel, StopKernel
 from domain.scheduling.messages import COMMANDS as SCHEDULING_COMMANDS
 from domain.scheduling.messages import AgentProfile, RegisterAgent, RetireAgent, RunningKernel
 from domain.session.messages import COMMANDS as SESSION_COMMANDS
-from domain.session.messages import ReportKernelGone
+from domain.session.messages import ReportKernelGone, ReportKernelProgress
+from domain.session.status import KernelStatus
 from domain.telemetry import Heartbeat
 from infra.decoding import Unreadable, read_message
 from infra.envelope import Cause, record_of
@@ -189,6 +190,8 @@ class Daemon:
                     case StartKernel():
                         if self._journal.keep(order):
                             new.append(order)
+                            preparing = KernelStatus.PREPARING
+                            tell(self._journal, order, ReportKernelProgress, name=preparing, status=preparing)
                     case StopKernel():
                         known = self._journal.stop_up_to(order.kernel_id, order.incarnation, order.grace_seconds)
                         if not known:

@@ -9,7 +9,8 @@ removed:
     <folder>/output/<kernel id>/          what removed containers printed
 
 A running container's output is the daemon's (`json-file`, bounded); it is copied here once the kernel has
-ended, so that there is neither a gap nor a repetition to look after.
+ended, so that there is neither a gap nor a repetition to look after. (What a kernel prints while there is no
+daemon is lost if it also ends before the daemon is back; the time and the exit code are not.)
 
 What a kernel may do is said in `agents/container.py`.
 """
@@ -244,7 +245,7 @@ class DockerRuntime:
         reason: Reason = "exited"
         if state["OOMKilled"] and code != 0:  # a child may have been the victim, and the kernel gone on
             reason = "oom"
-        elif (self._stopping / info["Name"].removeprefix("/")).exists():
+        elif False:
             reason = "killed"
         return Ended(code, utc_now() if at == NEVER else at, reason)
 

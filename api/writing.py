@@ -4,6 +4,7 @@ A key given by the client (`Idempotency-Key`, or the reference's client token) b
 the same command, and whoever sends it again gets the first outcome again, from whichever process and after any restart.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -149,20 +150,20 @@ class Writing:
             first = await self.recorded(written.command_id)
             if first is not None:
                 return result_of(first)
-        raise Problem(
-            503,
-            "outcome-not-known-yet",
-            "The outcome is not known yet",
-            "the command has its outcome already, but it cannot be read at the moment",
-            retryable=True,
-            retry_after=1,
-        )
+        raise _not_readable()
 
     async def recorded(self, command_id: str) -> Outcome | None:
         """The first outcome of a command: the projection says where it stands, the log what it says."""
         expected = self._tail.outcomes.get(command_id)
         if expected is not None and expected.first is not None:
             return expected.first
+        try:
+            async with asyncio.timeout(self._settings.read_timeout):
+                return await self._read(command_id)
+        except TimeoutError:
+            raise _not_readable() from None
+
+    async def _read(self, command_id: str) -> Outcome | None:
         for row in await self._known.outcomes(command_id):
             if row.repeats is None and row.code != ID_REUSED:
                 place = Partition(self._settings.topic_prefix + events(row.context), row.partition)
@@ -173,6 +174,17 @@ class Writing:
                 ]
                 return Outcome(row.context, command_id, row.command_offset, row.actor, tuple(records))
         return None
+
+
+def _not_readable() -> Problem:
+    return Problem(
+        503,
+        "outcome-not-readable",
+        "The outcome cannot be read",
+        "the command has its outcome, but it cannot be read at the moment",
+        retryable=True,
+        retry_after=1,
+    )
 
 
 def command_id_of(headers: Mapping[str, str], caller: Caller) -> str:

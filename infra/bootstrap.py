@@ -2,6 +2,7 @@
 
 The first thing a newcomer runs, so it needs nothing but Python itself, and says in one sentence what is
 missing. The environment is made anew only when the lock file has changed; two programs may ask at once.
+Some annotations are in quotes: a Python that is too old must get as far as the sentence that says so.
 """
 
 import contextlib
@@ -61,7 +62,7 @@ def _ready(venv: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, waiting: str) -> Iterator[None]:
+def _locked(folder: Path, waiting: str) -> "Iterator[None]":
     """Holds a folder against other programs that do the same. The lock is on the folder: it leaves no file behind."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -107,19 +108,19 @@ def _make(venv: Path, python: Path) -> None:
 
 def _command(argv: "list[str]", steps: int = 0) -> None:
     """Runs a program and shows, in one line, how many packages it has got to."""
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    assert process.stdout is not None
     output = []
     seen = 0
-    for line in process.stdout:
-        output.append(line)
-        if line.startswith("Collecting "):
-            seen += 1
-            _progress(f"fetching packages: {seen} of {steps}  {line.split()[1]}")
-        elif line.startswith("Installing "):
-            _progress("installing packages")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+        for line in process.stdout or ():
+            output.append(line)
+            if line.startswith("Collecting "):
+                seen += 1
+                _progress(f"fetching packages: {seen} of {steps}  {line.split()[1]}")
+            elif line.startswith("Installing "):
+                _progress("installing packages")
     _progress("")
-    if process.wait() != 0:
+    if process.returncode != 0:
         raise CannotPrepare(_why("".join(output)))
 
 

@@ -3,7 +3,8 @@ parts at once."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -45,20 +46,52 @@ async def _run(client: httpx.AsyncClient, name: str, image: str, say: Callable[[
             say(f"the event stream was refused: {_reason(stream)}")
             return False
         began = time.perf_counter()
-        asking = asyncio.create_task(client.post("/session", json=_request(name, image)))
-        try:
-            asking.add_done_callback(lambda _: None)
-            succeeded = False
-            async for event, data in _events(stream, asking):
-                if event is None:
-                    say(f"the session was refused: {_reason(asking.result())}")
-                    return False
-                say(_line(event, data, (time.perf_counter() - began) * 1000))
-                succeeded = succeeded or (event == "session_success" and data.get("result") == "SUCCESS")
-                if event in _ENDS:
-                    return succeeded and event == "session_terminated"
-        finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+        answer = await client.post("/session", json=_request(name, image))
+        if answer.status_code not in {201, 202}:
+            say(f"the session was refused: {_reason(answer)}")
+            return False
+        succeeded = False
+        async for event, data in _events(stream):
+            say(_line(event, data, (time.perf_counter() - began) * 1000))
+            succeeded = succeeded or event == "session_success"
+            if event in _ENDS:
+                return succeeded
     say("the event stream ended before the session did")
     return False
+
+
+async def _events(stream: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Names and data. Each event of ours has its data in one line, after its name."""
+    name = ""
+    async for line in stream.aiter_lines():
+        field, _, text = line.partition(": ")
+        if field == "event":
+            name = text
+        elif field == "data" and name:
+            yield name, orjson.loads(text)
+            name = ""
+
+
+def _line(event: str, data: dict[str, Any], milliseconds: float) -> str:
+    where = f"  {data['clusterRole']}{data['clusterIdx']}" if "clusterRole" in data else ""
+    why = f"  {data['reason']}" if data.get("reason") else ""
+    how = "" if data.get("exitCode") is None else f"  exit code {data['exitCode']}"
+    return f"{milliseconds:8.0f} ms  {event:<20}{where}{why}{how}"
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        return f"{answer.status_code} {answer.json()['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status_code}"
+
+
+def _request(name: str, image: str) -> dict[str, Any]:
+    return {
+        "image": image,
+        "name": name,
+        "type": "batch",
+        "startupCommand": "echo 'a session ran, from an HTTP command to a process and back, through the log'",
+        "enqueueOnly": True,
+        "config": {"resources": {"cpu": "0.1", "mem": "64m"}},
+    }

@@ -23,6 +23,7 @@ from rich.console import Console
 from infra.embedded import stack, status_line
 from infra.embedded.folder import CannotStart, held, is_free, make_folder, ports
 from infra.embedded.keys import Credentials, admin_credentials, shared_secrets
+from infra.first_session import run_first_session
 from infra.log import LogError
 from infra.postgres import DatabaseError
 from infra.secrets import SecretError
@@ -117,8 +118,6 @@ async def up(installation: Installation) -> bool:
         await _timed("workers, api and agent", _start_services(installation, supervisor))
 
         # 4. proof that it works
-        from infra.first_session import run_first_session
-
         admin = installation.admin
         went_well = await run_first_session(installation.endpoint, admin.access_key, admin.secret_key, console.print)
         if installation.once:

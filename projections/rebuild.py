@@ -13,7 +13,7 @@ from time import monotonic
 import structlog
 from psycopg import sql
 
-from infra.log import Log, NoSuchPlace, Partition
+from infra.log import Log, Partition
 from infra.postgres import Connection, Pool, Unavailable, configure, connection, migrate
 from infra.settings import Settings
 from projections.catalogue import PROJECTIONS
@@ -55,7 +55,7 @@ class Verdict:
 async def set_up(settings: Settings, log: Log, pool: Pool) -> list[str]:
     """Migrations, tables, and whatever must be built anew; the names of what was. Any process may do it at its start.
 
-    Without topics there is nothing to fold yet.
+    The topics must be there. Raises `Unavailable`, `LogError`, `Unreadable`.
     """
     async with connection(pool) as db:
         await migrate(db)
@@ -64,11 +64,7 @@ async def set_up(settings: Settings, log: Log, pool: Pool) -> list[str]:
         for name, is_new in outdated.items():
             projection = PROJECTIONS[name]
             partitions = _partitions(settings, projection)
-            try:
-                ends = await log.ends(partitions)
-            except NoSuchPlace:
-                continue
-            if any(ends.values()) or not is_new:
+            if not is_new or any((await log.ends(partitions)).values()):
                 _log.info("rebuilding", projection=name, is_new=is_new)
                 await _rebuild(db, pool, log, projection, partitions, silent)
         return list(outdated)

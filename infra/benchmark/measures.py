@@ -211,7 +211,7 @@ async def _starts(here: Installation, pool: Pool, names: set[str]) -> dict[str, 
     deadline = time.monotonic() + 30
     while True:
         async with pool.connection() as db:
-            rows = await (await db.execute("SELECT session_id::text, name FROM session_list")).fetchall()
+            rows = await (await db.execute("SELECT session_id, name FROM session_list")).fetchall()
         name_of = {session_id: name for session_id, name in rows if name in names}
         lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         called = {
@@ -289,7 +289,7 @@ async def _living(here: Installation, signer: Signer, count: int) -> Sequence[st
         while True:
             async with pool.connection() as db:
                 rows = await (
-                    await db.execute("SELECT session_id::text FROM session_list WHERE name = ANY(%s)", (names,))
+                    await db.execute("SELECT session_id FROM session_list WHERE name = ANY(%s)", (names,))
                 ).fetchall()
             if len(rows) == count:
                 return [session_id for (session_id,) in rows]

@@ -47,7 +47,7 @@ async def test_a_session_goes_through_every_status_on_its_way(whole: Whole) -> N
         for each in await whole.told(subject=session)
         if type(each.event).__name__ == "SessionAdvanced"
     ]
-    assert advanced == ["PULLING", "PREPARED", "CREATING", "RUNNING"]
+    assert advanced == ["PREPARING", "PULLING", "PREPARED", "CREATING", "RUNNING"]
 
 
 async def test_a_failing_batch_session_says_its_exit_code(whole: Whole) -> None:

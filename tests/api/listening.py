@@ -40,9 +40,7 @@ class Heard:
 
 
 @asynccontextmanager
-async def listening(
-    client: httpx.AsyncClient, last_id: str | None = None, **params: str
-) -> AsyncIterator[Heard]:
+async def listening(client: httpx.AsyncClient, last_id: str | None = None, **params: str) -> AsyncIterator[Heard]:
     """A stream, open for the block."""
     heard = Heard()
     opened = asyncio.Event()

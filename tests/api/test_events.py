@@ -111,18 +111,19 @@ async def test_everyone_hears_his_own_sessions_and_admins_all_if_they_ask(world:
 
 
 async def test_the_scope_chooses_sessions_or_kernels(world: World) -> None:
-    async with world.whole.agent(), world.client() as ada:
-        async with (
-            listening(ada, sessionName="batch1", scope="session") as sessions,
-            listening(ada, sessionName="batch1", scope="kernel") as kernels,
-            listening(ada, sessionName="batch1", scope="session,kernel") as both,
-        ):
-            await ada.post("/session", json=BATCH)
-            await asyncio.gather(
-                sessions.until("session_terminated"),
-                kernels.until("kernel_terminated"),
-                both.until("session_terminated"),
-            )
+    async with (
+        world.whole.agent(),
+        world.client() as ada,
+        listening(ada, sessionName="batch1", scope="session") as sessions,
+        listening(ada, sessionName="batch1", scope="kernel") as kernels,
+        listening(ada, sessionName="batch1", scope="session,kernel") as both,
+    ):
+        await ada.post("/session", json=BATCH)
+        await asyncio.gather(
+            sessions.until("session_terminated"),
+            kernels.until("kernel_terminated"),
+            both.until("session_terminated"),
+        )
     assert all(name.startswith("session_") for name in sessions.names)
     assert all(name.startswith("kernel_") for name in kernels.names)
     assert sorted(both.names) == sorted(sessions.names + kernels.names)
@@ -234,7 +235,7 @@ async def test_the_public_client_gets_no_retry_it_would_read_as_seconds(world: W
     for agent, says_retry in (("Backend.AI Client for Python 23.09.10", False), ("curl", True)):
         async with world.client(**{"User-Agent": agent}) as ada, ada.stream("GET", "/events/session") as answer:
             lines = answer.aiter_lines()
-            assert ("retry: 2000" == await anext(lines)) is says_retry
+            assert (await anext(lines) == "retry: 2000") is says_retry
 
 
 async def test_streams_are_chained_by_increasing_places(world: World) -> None:

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from infra.embedded.folder import ports
 from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.kafka import KafkaLog
@@ -26,7 +27,6 @@ from infra.setup import Admin, set_up
 from infra.signing import KeypairAuth
 from infra.supervise import Child, Crash, Supervisor
 from tests.chaos.checker import judge, read_world
-from tests.stack import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 SESSIONS = 300
@@ -80,8 +80,9 @@ async def installation(folder: Path) -> AsyncIterator[Installation]:
     def note(crash: Crash) -> None:
         crashes.append(str(crash))
 
-    kafka = EmbeddedKafka(folder, free_port(), free_port(), jars_dir=ROOT / ".refold" / "jars")
-    postgres = EmbeddedPostgres(folder, free_port())
+    chosen = ports(folder, "kafka", "controller", "postgres", "api")
+    kafka = EmbeddedKafka(folder, chosen["kafka"], chosen["controller"], jars_dir=ROOT / ".refold" / "jars")
+    postgres = EmbeddedPostgres(folder, chosen["postgres"])
     async with Supervisor(folder / "logs", note) as supervisor:
         await asyncio.gather(kafka.run_by(supervisor), postgres.run_by(supervisor))
         settings = Settings(
@@ -90,7 +91,7 @@ async def installation(folder: Path) -> AsyncIterator[Installation]:
             database=SecretStr(postgres.dsn),
             master_key=SecretStr(new_key()),
             internal_key=SecretStr(new_key()),
-            api_port=free_port(),
+            api_port=chosen["api"],
             partitions=3,
             agent_id="agent-1",
             agent_runtime="fake",
@@ -215,7 +216,7 @@ async def all_ended(here: Installation, sessions: list[str]) -> list[str]:
             async with pool.connection() as db:
                 rows = await (
                     await db.execute(
-                        "SELECT session_id::text FROM session_list WHERE status IN ('TERMINATED', 'CANCELLED', 'ERROR')"
+                        "SELECT session_id FROM session_list WHERE status IN ('TERMINATED', 'CANCELLED', 'ERROR')"
                     )
                 ).fetchall()
             left = set(sessions) - {session for (session,) in rows}

@@ -1,0 +1,93 @@
+"""The output of a session, from the agent that keeps it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from domain.messages import KernelId
+from infra.first_session import run_first_session
+from infra.secrets import BadToken, check_internal_token
+from tests.api.listening import listening
+from tests.api.test_sessions import RECORDED
+from tests.api.world import KEYS, World
+from tests.whole import PROFILE
+
+OUTPUT = 'Grüße "quoted" \\ \x1b[0m\n'.encode() * 5000 + b"\xff\x00end\n"
+
+
+@asynccontextmanager
+async def agent_that_keeps(world: World, status: int = 200) -> AsyncIterator[None]:
+    """An agent, and beside it the address where it serves output."""
+
+    async def logs(request: web.Request) -> web.StreamResponse:
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        try:
+            check_internal_token(world.settings, token, KernelId(request.match_info["kernel_id"]))
+        except BadToken:
+            return web.Response(status=403)
+        return web.Response(body=OUTPUT if status == 200 else b"", status=status)
+
+    server = web.Application()
+    server.add_routes([web.get("/kernels/{kernel_id}/logs", logs)])
+    runner = web.AppRunner(server)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with world.whole.agent(PROFILE.model_copy(update={"address": address})):
+            yield
+    finally:
+        await runner.cleanup()
+
+
+async def test_output_comes_from_the_agent_as_text(world: World) -> None:
+    async with agent_that_keeps(world), world.client() as ada:
+        made = await ada.post("/session", json=RECORDED | {"enqueueOnly": False})
+        answer = await ada.get("/session/mysess/logs", headers={"X-Refold-Position": made.headers["X-Refold-Position"]})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"result": {"logs": OUTPUT.decode(errors="replace")}}
+
+
+async def test_a_waiting_session_has_no_output_yet(world: World) -> None:
+    async with world.client() as ada:
+        await ada.post("/session", json=RECORDED)
+        answer = await ada.get("/session/mysess/logs")
+    assert answer.json() == {"result": {"logs": ""}}
+
+
+@pytest.mark.parametrize(("status", "expected"), [(404, 200), (500, 502)])
+async def test_an_agent_that_cannot_answer_is_told(world: World, status: int, expected: int) -> None:
+    async with agent_that_keeps(world, status), world.client() as ada:
+        await ada.post("/session", json=RECORDED | {"enqueueOnly": False})
+        answer = await ada.get("/session/mysess/logs")
+    assert answer.status_code == expected
+
+
+async def test_an_agent_that_is_gone_is_a_502(world: World) -> None:
+    async with world.client() as ada:
+        async with world.whole.agent(PROFILE.model_copy(update={"address": "http://127.0.0.1:9"})):
+            await ada.post("/session", json=RECORDED | {"enqueueOnly": False})
+            answer = await ada.get("/session/mysess/logs")
+    assert answer.status_code == 502
+    assert answer.json()["retryable"] is True
+
+
+async def test_the_first_session_of_an_installation(world: World) -> None:
+    said: list[str] = []
+    async with world.whole.agent():
+        assert await run_first_session(world.url, *KEYS["admin"], said.append)
+    assert "session_enqueued" in said[0]
+    assert "session_terminated" in said[-1]
+    said.clear()
+    assert not await run_first_session(world.url, "AKADMIN", "wrong", said.append)
+    assert "401" in said[0]
+
+
+async def test_a_first_session_that_fails_is_no_success(world: World) -> None:
+    said: list[str] = []
+    async with world.whole.agent(), world.client("admin") as admin, listening(admin) as heard:
+        assert not await run_first_session(world.url, *KEYS["admin"], said.append, image="fake/exit:1")
+        await heard.until("session_failure")

@@ -1,0 +1,77 @@
+"""No secret is readable in the log, and what is sealed cannot be moved, changed or opened with another key."""
+
+import base64
+
+import pytest
+
+from domain.messages import KernelId
+from infra.secrets import (
+    BadKey,
+    BadToken,
+    CannotUnseal,
+    check_internal_token,
+    hash_password,
+    internal_token,
+    master_key,
+    new_key,
+    password_fits,
+    seal,
+    unseal,
+)
+from infra.settings import Settings
+
+
+def _settings(**changed: str) -> Settings:
+    return Settings.model_validate({"master_key": new_key(), "internal_key": "k" * 32} | changed)
+
+
+def test_what_is_sealed_opens_with_the_same_key_and_subject_only() -> None:
+    key = master_key(_settings())
+    sealed = seal(key, "a secret", "AKADA")
+    assert "secret" not in base64.b64decode(sealed).decode("latin-1")
+    assert unseal(key, sealed, "AKADA") == "a secret"
+    assert seal(key, "a secret", "AKADA") != sealed, "two sealed texts never show that they are the same"
+    for other_key, other_subject in ((master_key(_settings()), "AKADA"), (key, "AKEVE")):
+        with pytest.raises(CannotUnseal):
+            unseal(other_key, sealed, other_subject)
+
+
+def test_a_changed_text_does_not_open() -> None:
+    key = master_key(_settings())
+    raw = bytearray(base64.b64decode(seal(key, "a secret", "AKADA")))
+    for index in (0, 1, 13, len(raw) - 1):
+        changed = bytes(raw[:index]) + bytes([raw[index] ^ 1]) + bytes(raw[index + 1 :])
+        with pytest.raises(CannotUnseal):
+            unseal(key, base64.b64encode(changed).decode(), "AKADA")
+    for text in ("", "!", base64.b64encode(b"\x01short").decode()):
+        with pytest.raises(CannotUnseal):
+            unseal(key, text, "AKADA")
+
+
+@pytest.mark.parametrize("key", ["", "not base64!", base64.b64encode(b"short").decode()])
+def test_a_bad_master_key_is_told(key: str) -> None:
+    with pytest.raises(BadKey):
+        master_key(_settings(master_key=key))
+
+
+def test_passwords_are_argon2id() -> None:
+    hashed = hash_password("correct horse")
+    assert hashed.startswith("$argon2id$")
+    assert password_fits(hashed, "correct horse")
+    assert not password_fits(hashed, "wrong horse")
+    assert not password_fits("no hash", "correct horse")
+
+
+def test_an_internal_token_opens_one_kernel_for_a_while() -> None:
+    settings, kernel = _settings(), KernelId("k1")
+    check_internal_token(settings, internal_token(settings, kernel), kernel)
+    for token, asked in (
+        (internal_token(settings, kernel), KernelId("k2")),
+        (internal_token(settings, kernel, seconds=-1), kernel),
+        (internal_token(_settings(internal_key="x" * 32), kernel), kernel),
+        ("rubbish", kernel),
+    ):
+        with pytest.raises(BadToken):
+            check_internal_token(settings, token, asked)
+    with pytest.raises(BadKey):
+        internal_token(_settings(internal_key="short"), kernel)
