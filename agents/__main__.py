@@ -30,7 +30,7 @@ from infra.telemetry import configure_logging, serve_health
 
 _log = structlog.get_logger("agents")
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()

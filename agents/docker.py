@@ -245,7 +245,7 @@ class DockerRuntime:
         reason: Reason = "exited"
         if state["OOMKilled"] and code != 0:  # a child may have been the victim, and the kernel gone on
             reason = "oom"
-        elif False:
+        elif (self._stopping / info["Name"].removeprefix("/")).exists():
             reason = "killed"
         return Ended(code, utc_now() if at == NEVER else at, reason)
 

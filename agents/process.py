@@ -299,7 +299,7 @@ def _uid(kernel_id: str) -> int:
 
 
 def _reachable(folder: Path) -> Path:
-    """Where a kernel's user may walk to: the folder itself, or, under a root-only path like /root,
+    """Where a kernel's user may walk to: the folder itself, or, below one only root may enter,
     /var/lib."""
     if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in _existing(folder)):
         return folder

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from api.answers import accepted_for_later, json
 from api.auth import Caller as Signer
-from api.deps import All, Body, Caller, Known, Services
+from api.deps import All, Caller, Known, Services
+from api.door import BODY, caller_of
 from api.problems import invalid, session_not_found
 from api.session_requests import NewSession, parse_new_session, request_session
 from api.writing import POSITION, Result, accepted, command_id_of, now, wants_async
@@ -34,12 +35,14 @@ _REQUEST_BODY: Final = {
 
 @router.post("/session", status_code=201, openapi_extra=_REQUEST_BODY)
 @router.post("/session/create", status_code=201, openapi_extra=_REQUEST_BODY, include_in_schema=False)
-async def create(request: Request, body: Body, caller: Caller, all_: All) -> Response:
+async def create(request: Request) -> Response:
     """Ask for a session. 201: it is new; 200: one of that name and image lives already (`reuseIfExists`).
 
     Unless `enqueueOnly`, the answer comes when it runs or has ended, or after `maxWaitSeconds` with status `TIMEOUT`.
     """
-    new = parse_new_session(body)
+    all_: Services = request.app.state.services
+    caller = caller_of(request.scope)
+    new = parse_new_session(request.scope[BODY])
     caller = all_.gate.acting_for(caller, new.owner_access_key)
     command_id = command_id_of(request.headers, caller)
     command = request_session(new, caller, command_id, now(), all_.tail.directory)

@@ -125,7 +125,8 @@ class Writing:
         place = partition_of(self._settings, commands(context), command.key)
         before = self._tail.seen(events_partition(place))
         position = await self._sender.send(context, command, command_id, caller.actor, traceparent)
-        return Written(command_id, place, position.offsets[place] - 1, position.merged(before), expected)
+        both = Position({**before.offsets, **position.offsets})
+        return Written(command_id, place, position.offsets[place] - 1, both, expected)
 
     async def outcome(self, written: Written) -> Outcome | None:
         """What became of it; None if that is not known in time. May say that it was repeated: see `first`."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from domain.messages import Command
 from infra.envelope import Cause, record_of
-from infra.log import Log, NewRecord, Position
+from infra.log import Log, NewRecord, Partition, Position
 from infra.settings import Settings
 from infra.topics import commands, partition_of
 
@@ -78,10 +78,10 @@ class Sender:
             offsets = await self._log.append(records)
         finally:
             self._in_flight -= len(records)
-        position = Position({})
+        after: dict[Partition, int] = {}
         for record, offset in zip(records, offsets, strict=True):
-            position = position.merged(Position({record.partition: offset + 1}))
-        return position
+            after[record.partition] = max(offset + 1, after.get(record.partition, 0))
+        return Position(after)
 
 
 def _valid(traceparent: str | None) -> str | None:

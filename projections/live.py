@@ -14,7 +14,7 @@ import structlog
 from infra.decoding import Told
 from infra.log import Log, Partition, Record, read_until
 from infra.postgres import Connection, Pool, connection
-from projections.reading import after, read
+from projections.reading import Tale, after, by_partition, read
 from projections.store import (
     Checkpoints,
     advance_checkpoints,
@@ -32,9 +32,6 @@ CHANNEL = "refold_projected"
 
 _KEPT_ROWS = 20_000  # of each table: the living sessions of a large shard, some tens of MB
 _CATCH_UP_BATCH = 2000
-
-Tale = tuple[Record, Told | str]
-"""A record and what it tells; only its type where this version does not know it."""
 
 
 class Projector:
@@ -126,12 +123,13 @@ class Projector:
         if not tales:
             return
         reached: Checkpoints = {}
-        for record, told in tales:
+        for partition, told in by_partition(tales).items():
             for projection in self._projections:
-                place = (projection.name, record.partition)
-                checkpoint = reached.get(place, self._checkpoints[place])
-                if record.offset >= checkpoint.next_offset:
-                    reached[place] = after(checkpoint, record, told)
+                place = (projection.name, partition)
+                checkpoint = self._checkpoints[place]
+                new = [tale for tale in told if tale[0].offset >= checkpoint.next_offset]
+                if new:
+                    reached[place] = after(checkpoint, new)
         async with connection(self._pool) as db, db.transaction():
             # First, so that a rebuild that is about to swap the tables, or another worker, is waited for before any
             # row is looked at.

@@ -7,7 +7,7 @@ two versions may thus write at the same time. A newer *shape* of a known type is
 may need it: upgrade what reads before what writes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -26,6 +26,9 @@ from projections.store import Checkpoint
 _log = structlog.get_logger(__name__)
 
 _NUL = b"\\u0000"
+
+Tale = tuple[Record, Told | str]
+"""A record and what it tells; only its type where this version does not know it."""
 
 
 def events_topic(settings: Settings, context: str) -> str:
@@ -56,20 +59,33 @@ def read(context: str, record: Record) -> Told | str:
     return read_event(CONTEXTS[context], record)
 
 
-def after(checkpoint: Checkpoint, record: Record, told: Told | str) -> Checkpoint:
-    """Where a projection stands once this record is folded.
+def after(checkpoint: Checkpoint, tales: Sequence[Tale]) -> Checkpoint:
+    """Where a projection stands once these records of one partition are folded.
 
     A command counts as reflected when the last record of its outcome is: readers that wait for it see all of it.
     """
-    skipped, command_offset = checkpoint.skipped, checkpoint.command_offset
-    if isinstance(told, str):
-        skipped |= {told}
-    place = record.header("ce_outcome") if isinstance(told, str) or told.command_offset is not None else None
-    if place is not None:
-        index, _, count = place.partition("/")
-        if int(index) == int(count) - 1:
-            command_offset = int(record.header("ce_commandoffset") or 0) + 1
-    return Checkpoint(record.offset + 1, command_offset, skipped)
+    return Checkpoint(
+        next_offset=tales[-1][0].offset + 1,
+        command_offset=_reflected(tales) or checkpoint.command_offset,
+        skipped=checkpoint.skipped | {told for _, told in tales if isinstance(told, str)},
+    )
+
+
+def by_partition(tales: Iterable[Tale]) -> dict[Partition, list[Tale]]:
+    """The same, each partition's together."""
+    grouped: dict[Partition, list[Tale]] = {}
+    for tale in tales:
+        grouped.setdefault(tale[0].partition, []).append(tale)
+    return grouped
+
+
+def _reflected(tales: Sequence[Tale]) -> int | None:
+    """The offset after the last command whose outcome ends among these; None if none does."""
+    for record, _ in reversed(tales):
+        index, _, count = (record.header("ce_outcome") or "").partition("/")
+        if count and int(index) == int(count) - 1:
+            return int(record.header("ce_commandoffset") or 0) + 1
+    return None
 
 
 def _without_nul(value: Any) -> Any:

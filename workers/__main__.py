@@ -33,7 +33,7 @@ class Part(StrEnum):
     HANDLERS = "handlers"
 
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()

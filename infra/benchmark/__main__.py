@@ -20,7 +20,7 @@ from infra.embedded.docker import PrivateDocker
 from infra.embedded.folder import CannotStart
 
 console = Console(highlight=False, soft_wrap=True)
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
@@ -59,7 +59,7 @@ async def _measure(folder: Path, seconds: float, commands: int, docker: bool) ->
 
     async with installation(folder) as here:
         await step("shards", lambda: measures.shard_commands(here, commands, say))
-        await here.stop("workers")
+        await step("takeover", lambda: measures.takeover(here, say))
         await step("live fold", lambda: measures.live_fold(here, say))
         await step("rebuild", lambda: measures.rebuild(here, say))
         await here.stop("workers")

@@ -51,11 +51,12 @@ class Installation:
         slots = {"agent_slots": '{"cpu": "64", "mem": "256g"}'}
         return {f"REFOLD_{name.upper()}": str(value) for name, value in (chosen | secret | slots).items()}
 
-    async def start(self, name: str, *arguments: str) -> None:
-        """`python -m NAME ARGUMENTS`, with its log in the data folder."""
+    async def start(self, name: str, *arguments: str, called: str = "") -> None:
+        """`python -m NAME ARGUMENTS`, with its log in the data folder. `called`: its name here, if not that one."""
+        called = called or name
         logs = self.settings.data_dir / "logs"
-        with (logs / f"{name}.log").open("ab") as log:
-            self.running[name] = await asyncio.create_subprocess_exec(
+        with (logs / f"{called}.log").open("ab") as log:
+            self.running[called] = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", name, *arguments),
                 cwd=ROOT,
                 env=dict(os.environ) | self.environment,

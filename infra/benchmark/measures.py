@@ -101,6 +101,39 @@ def _events(here: Installation, context: str) -> list[Partition]:
     return [Partition(topic, number) for number in range(here.settings.partitions)]
 
 
+async def takeover(here: Installation, say: Say) -> Figures:
+    """From killing a worker with -9 until every partition has given an outcome again; another worker stands by."""
+    await here.start("workers", "--part", "shards", called="workers-2")
+    async with KafkaLog(here.settings) as log, open_pool(here.settings) as pool:
+        victim = await _holder_of_session_0(here, pool)
+        limits = Limits(max_concurrent_sessions=10**6, max_kernels_per_session=2)
+        commands = [SetSessionLimits(at=datetime.now(UTC), owner=owner, limits=limits) for owner in _OWNERS]
+        given = [("session", command, str(uuid4())) for command in commands]
+        async with log.reader(dict.fromkeys(_events(here, "session"), -1)) as reader:
+            here.running[victim].kill()
+            began = time.monotonic()
+            await Sender(here.settings, log, "bench").send_all(given, "bench")
+            waiting = {command_id for _, _, command_id in given}
+            while waiting:
+                told = await reader.batch(at_most=500, within=1.0)
+                waiting -= {record.header("ce_causationid") or "" for record in told}
+            seconds = time.monotonic() - began
+    say(f"{victim} was killed; {len(given)} commands to all partitions were settled {seconds:.1f} s later")
+    await here.stop("workers", "workers-2")
+    return {"takeover_seconds": seconds}
+
+
+async def _holder_of_session_0(here: Installation, pool: Pool) -> str:
+    """Which of our workers it is, once all of them have their share."""
+    while True:
+        async with pool.connection() as db:
+            rows = await (await db.execute("SELECT worker_id, context, partition FROM shard_leases")).fetchall()
+        if len({worker for worker, _, _ in rows}) > 1 and len(rows) == len(CONTEXTS) * here.settings.partitions:
+            [holder] = [worker for worker, context, number in rows if (context, number) == ("session", 0)]
+            return next(name for name, process in here.running.items() if holder.endswith(f"-{process.pid}"))
+        await asyncio.sleep(0.1)
+
+
 async def live_fold(here: Installation, say: Say) -> Figures:
     """Events folded a second by the Faust handlers, all projections together, from a log that was there before."""
     async with KafkaLog(here.settings) as log, open_pool(here.settings) as pool:
@@ -129,17 +162,17 @@ async def _folded(pool: Pool) -> int:
 
 
 async def rebuild(here: Installation, say: Say) -> Figures:
-    """Events a second of `python -m projections rebuild session_list`, from its own report."""
+    """Events a second of `python -m projections rebuild sessions`, from its own report."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "projections", "rebuild", "session_list", "--json"),
+        *(sys.executable, "-m", "projections", "rebuild", "sessions"),
         cwd=ROOT,
         env=dict(os.environ) | here.environment,
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await process.communicate()
-    told = json.loads(out.splitlines()[-1])
-    say(f"{told['events']} events in {told['seconds']:.2f} s")
-    return {"rebuild_events_per_second": told["events"] / told["seconds"]}
+    told = out.decode().strip().splitlines()[-1]
+    say(told)
+    return {"rebuild_events_per_second": float(told.rpartition("(")[2].removesuffix("/s)"))}
 
 
 async def accepts(here: Installation, seconds: float, say: Say) -> Figures:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.process import ProcessRuntime
+from agents.process import ProcessRuntime, _run_keeper
 from agents.runtime import Ended, Task, utc_now
 from tests.agents.worlds import LOG_BYTES_MAX, ProcessWorld
 
@@ -87,6 +87,16 @@ async def test_a_start_cut_short_by_a_crash_is_started_once(world: ProcessWorld,
     assert await runtime.list() == []
     _, text = await run(world.open(), task)
     assert text == "ran\n"
+
+
+async def test_a_keeper_that_comes_late_runs_nothing(world: ProcessWorld, runtime: ProcessRuntime) -> None:
+    task = world.task("echo ran")
+    await run(runtime, task)
+    record = world.folder / "kernels" / task.kernel_id / "1"
+    (record / "ended.json").unlink()  # as if the first keeper had been killed before it could write that
+    assert await _run_keeper(record) == "there"
+    assert await runtime.output(task.kernel_id) == b"ran\n"
+    assert (await runtime.wait(task.kernel_id, 1)).reason == "gone"
 
 
 async def test_agents_that_start_the_same_at_once_run_it_once(world: ProcessWorld) -> None:

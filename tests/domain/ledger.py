@@ -25,7 +25,7 @@ from domain.session.messages import (
     SessionRestarted,
     SessionScheduled,
 )
-from domain.session.status import TRANSITIONS, KernelStatus, SessionStatus, derive, may_follow
+from domain.session.status import TRANSITIONS, KernelStatus, Reason, SessionStatus, derive, may_follow
 from domain.slots import is_whole
 
 Slot = tuple[AgentId, str]
@@ -51,7 +51,9 @@ class Ledger:
     statuses: dict[SessionId, SessionStatus] = field(default_factory=dict)
     kernels: dict[KernelId, Seen] = field(default_factory=dict)
     given_up: set[tuple[KernelId, int]] = field(default_factory=set)
-    """Ends that nobody has confirmed; or an operator has, who may be wrong."""
+    """Ends that nobody has confirmed yet."""
+    presumed: set[tuple[KernelId, int]] = field(default_factory=set)
+    """All that may run on although it was written off: never confirmed, or on a host that was removed by mistake."""
     confirmed: set[tuple[KernelId, int]] = field(default_factory=set)
     numbers: dict[tuple[SessionId, int, KernelId], int] = field(default_factory=dict)
     """The last incarnation of each kernel in each attempt."""
@@ -63,6 +65,7 @@ class Ledger:
                 self.profiles[event.agent_id] = event.profile
             case AgentRemoved():
                 for each in [e for e, placement in self.given.items() if placement.agent_id == event.agent_id]:
+                    self.presumed.add((each[2], self.numbers.get(each, 0)))
                     self._give_back(each)
             case PlacementDemanded():
                 assert (event.session_id, event.attempt) not in self.claims, "demanded twice"
@@ -186,4 +189,6 @@ class Ledger:
             assert seen.incarnation == event.incarnation
             assert here not in self.confirmed, "ended twice"
             (self.confirmed if event.confirmed else self.given_up).add(here)
+            if not event.confirmed or event.reason is Reason.AGENT_REMOVED:
+                self.presumed.add(here)
         self.kernels[event.kernel_id] = replace(seen, status=event.status)

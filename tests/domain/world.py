@@ -124,6 +124,15 @@ class World:
             for attempt in group.aside.values():
                 assert not could_ever(cell.demands[attempt].claim, group.agents)
 
+    def _nothing_runs_twice_at_once(self) -> None:
+        running: dict[KernelId, list[int]] = {}
+        for host in self.hosts.values():
+            for kernel in host.inventory():
+                running.setdefault(kernel.kernel_id, []).append(kernel.incarnation)
+        for kernel_id, numbers in running.items():
+            written_off = [n for n in numbers if (kernel_id, n) in self.ledger.presumed]
+            assert len(numbers) - len(written_off) <= 1, f"{kernel_id} runs as {numbers} at once"
+
     def send(self, sender: str, to: str, message: Any) -> None:
         self.channels.setdefault((sender, to, message.key), deque()).append(message)
 
@@ -150,6 +159,7 @@ class World:
         _ACTIONS[choice % len(_ACTIONS)](self, number)
         self.ledger.check()
         self._nobody_waits_for_what_is_free()
+        self._nothing_runs_twice_at_once()
 
     def deliver_some(self, number: int) -> None:
         for _ in range(1 + number % 6):

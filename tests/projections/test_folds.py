@@ -107,8 +107,7 @@ def test_a_command_is_reflected_when_the_last_record_of_its_outcome_is() -> None
     lives(scribe, 1, owners=1)
     checkpoint, seen = Checkpoint(), []
     for record in placed(scribe.written):
-        told = read("session", record)
-        checkpoint = after(checkpoint, record, told)
+        checkpoint = after(checkpoint, [(record, read("session", record))])
         seen.append((record.header("ce_outcome"), checkpoint.command_offset))
     halves = [offset for outcome, offset in seen if outcome == "0/2"]
     wholes = [offset for outcome, offset in seen if outcome == "1/2"]
