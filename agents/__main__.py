@@ -47,7 +47,7 @@ async def _run(config: Settings) -> None:
     agent_id = AgentId(config.agent_id or socket.gethostname())
     folder = config.data_dir / "agents" / agent_id
     with _alone(folder):
-        runtime = _runtime(config, folder)
+        runtime = _runtime(config, agent_id, folder)
         journal = Journal(folder / "journal.sqlite")
         daemon: Daemon | None = None
 
@@ -87,13 +87,13 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _runtime(config: Settings, folder: Path) -> Runtime:
+def _runtime(config: Settings, agent_id: AgentId, folder: Path) -> Runtime:
     match config.agent_runtime:
         case "docker":
             return DockerRuntime(
                 config.docker_socket,
                 folder,
-                deployment=config.deployment,
+                deployment=f"{config.deployment}-{agent_id}",  # an agent must not take another one's kernels for strays
                 log_bytes_max=config.agent_log_bytes_max,
             )
         case "process":

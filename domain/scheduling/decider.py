@@ -146,12 +146,11 @@ def _demand(command: DemandPlacement, state: Cell) -> Events:
         return []
     queue = _Queue(state, command.at)
     queue.tell(PlacementDemanded(at=command.at, session_id=claim.session_id, attempt=claim.attempt, claim=claim))
-    line = queue.group(claim.resource_group)
-    head = line.line[line.head]
-    if head == attempt:
+    first = state.group(claim.resource_group).first
+    if first is None:
         queue.serve(claim.resource_group)
     else:
-        queue.delay(attempt, Wait(constraint=Constraint.BEHIND, behind=head[0]))
+        queue.delay(attempt, Wait(constraint=Constraint.BEHIND, behind=first[0]))
     return queue.told
 
 
@@ -159,9 +158,8 @@ def _withdraw(command: WithdrawDemand, state: Cell) -> Events:
     attempt = (command.session_id, command.attempt)
     demand, grant = state.demands.get(attempt), state.grants.get(attempt)
     if demand is not None:
-        group = state.groups[demand.claim.resource_group]
-        was_head = group.line and group.head == demand.turn
-        moved = {demand.claim.resource_group} if was_head else set()
+        name = demand.claim.resource_group
+        moved = {name} if state.groups[name].first == attempt else set()
     elif grant is not None:
         moved = {state.homes[placement.agent_id] for placement in grant.placements.values()}
     else:
@@ -200,7 +198,7 @@ class _Queue:
 
     def __init__(self, state: Cell, at: datetime) -> None:
         self.told: list[SchedulingEvents] = []
-        self._state = state
+        self._before = self._state = state
         self._at = at
 
     def tell(self, event: SchedulingEvents) -> None:
@@ -219,14 +217,14 @@ class _Queue:
     def serve(self, name: str, freed: AgentId | None = None) -> None:
         """Place those at the head until one does not fit.
 
-        With `freed`, that agent alone has more room than when the head was last tried: a claim for one agent need not
-        look at any other.
+        Who was at the head before this decision is known not to fit. With `freed`, that agent alone has more room now,
+        so if he needs one agent only, no other is looked at.
         """
-        first = self._head(name)
-        while (attempt := self._head(name)) is not None:
+        first = self._before.group(name).first
+        while (attempt := self.group(name).first) is not None:
             demand = self._state.demands[attempt]
             agents: Agents = self.group(name).agents
-            blocked_before = attempt == first and demand.constraint is Constraint.BUSY
+            blocked_before = attempt == first
             for_one_agent = demand.claim.together or len(demand.claim.kernels) == 1
             if freed is not None and blocked_before and for_one_agent:
                 agents = {freed: agents[freed]}
@@ -234,7 +232,7 @@ class _Queue:
                 continue
             if not blocked_before:
                 self.delay(attempt, why(demand.claim, agents))
-            if attempt == self._head(name):
+            if attempt == self.group(name).first:
                 return
 
     def serve_changed(self, name: str) -> None:
@@ -283,10 +281,6 @@ class _Queue:
             )
         )
         return True
-
-    def _head(self, name: str) -> Attempt | None:
-        group = self.group(name)
-        return group.line.get(group.head)
 
     def _could_ever(self, demand: Demand, name: str, ever: dict[object, bool]) -> bool:
         """Asked once for all claims of the same shape."""

@@ -94,6 +94,11 @@ class Group:
     head: int = 0
     next_turn: int = 0
 
+    @property
+    def first(self) -> Attempt | None:
+        """Who is at the head of the line."""
+        return self.line.get(self.head)
+
     def waiting(self) -> Iterator[int]:
         """The turns in line, first come first."""
         span = range(self.head, self.next_turn)

@@ -428,3 +428,13 @@ def test_who_was_overtaken_by_a_returning_head_is_then_tried_everywhere() -> Non
     waiting = both_full.and_when(demand("big", 6000), demand("d", 2000))
     returned = waiting.and_when(register("a1", 6000, incarnation=2), release("y"))
     assert placed(returned.when(release("x"))) == ["big", "d"]
+
+
+def test_who_was_overtaken_and_can_never_fit_any_more_blocks_nobody() -> None:
+    gpu = {"cuda.device": 1000}
+    both_full = nothing.and_when(register("a1"), register("a2", gpus=1), demand("x", 2000), demand("y", slots=gpu))
+    waiting = both_full.and_when(demand("big", 6000), demand("d", slots=gpu), demand("e", 1000))
+    overtaken = waiting.and_when(register("a1", 6000, incarnation=2), lose("a2"))
+    outcome = overtaken.when(withdraw("big"))
+    assert waits(outcome) == {"d": Constraint.INFEASIBLE}
+    assert placed(outcome) == ["e"]

@@ -32,7 +32,7 @@ _RETRY_SECONDS = 1.0
 """Pause before a runtime that did not answer is asked again."""
 
 
-class Keeper:
+class Minder:
     """Looks after one incarnation of one kernel. `run` returns when it has ended and its report is
     journalled."""
 
@@ -53,7 +53,7 @@ class Keeper:
         self._stop_asked.set()
 
     async def run(self, after: "asyncio.Task[None] | None") -> None:
-        """`after` keeps an earlier incarnation, which has to be gone first."""
+        """`after` looks after an earlier incarnation, which has to be gone first."""
         if after is not None:
             await asyncio.wait([after])
         while True:
