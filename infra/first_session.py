@@ -3,7 +3,7 @@ parts at once."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from infra.signing import KeypairAuth
 
 _NAME = "first-session"
 _LIFETIME_SECONDS = 180.0  # image pulls included; whoever waits longer for an echo has a problem to look at
+_Heard = tuple[float, str, dict[str, Any]]
 _ENDS = frozenset({"session_terminated", "session_cancelled"})
 
 
@@ -46,30 +47,42 @@ async def _run(client: httpx.AsyncClient, name: str, image: str, say: Callable[[
             say(f"the event stream was refused: {_reason(stream)}")
             return False
         began = time.perf_counter()
-        answer = await client.post("/session", json=_request(name, image))
-        if answer.status_code not in {201, 202}:
-            say(f"the session was refused: {_reason(answer)}")
-            return False
-        succeeded = False
-        async for event, data in _events(stream):
-            say(_line(event, data, (time.perf_counter() - began) * 1000))
-            succeeded = succeeded or event == "session_success"
-            if event in _ENDS:
-                return succeeded
+        asking = asyncio.create_task(client.post("/session", json=_request(name, image)))
+        heard: asyncio.Queue[_Heard | None] = asyncio.Queue()
+        listening = asyncio.create_task(_listen(stream, heard))
+        try:
+            answer = await asking
+            if answer.status_code not in {201, 202}:
+                say(f"the session was refused: {_reason(answer)}")
+                return False
+            succeeded = False
+            while (told := await heard.get()) is not None:
+                at, event, data = told
+                say(_line(event, data, (at - began) * 1000))
+                succeeded = succeeded or event == "session_success"
+                if event in _ENDS:
+                    return succeeded
+        finally:
+            for task in (asking, listening):
+                task.cancel()
+            await asyncio.gather(asking, listening, return_exceptions=True)
     say("the event stream ended before the session did")
     return False
 
 
-async def _events(stream: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """Names and data. Each event of ours has its data in one line, after its name."""
+async def _listen(stream: httpx.Response, heard: "asyncio.Queue[_Heard | None]") -> None:
+    """Every event with the time at which it came; None at the end. Each has its data in one line, after its name."""
     name = ""
-    async for line in stream.aiter_lines():
-        field, _, text = line.partition(": ")
-        if field == "event":
-            name = text
-        elif field == "data" and name:
-            yield name, orjson.loads(text)
-            name = ""
+    try:
+        async for line in stream.aiter_lines():
+            field, _, text = line.partition(": ")
+            if field == "event":
+                name = text
+            elif field == "data" and name:
+                heard.put_nowait((time.perf_counter(), name, orjson.loads(text)))
+                name = ""
+    finally:
+        heard.put_nowait(None)
 
 
 def _line(event: str, data: dict[str, Any], milliseconds: float) -> str:

@@ -7,12 +7,12 @@ two versions may thus write at the same time. A newer *shape* of a known type is
 may need it: upgrade what reads before what writes.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import orjson
 import structlog
 
 from domain.contexts import CONTEXTS
@@ -55,7 +55,7 @@ def read(context: str, record: Record) -> Told | str:
         _log.warning("event of an unknown type passed over", type=kind, place=f"{record.partition}@{record.offset}")
         return kind
     if _NUL in record.value:  # Postgres holds any text but this
-        record = replace(record, value=orjson.dumps(_without_nul(orjson.loads(record.value))))
+        record = replace(record, value=json.dumps(_without_nul(json.loads(record.value))).encode())
     return read_event(CONTEXTS[context], record)
 
 

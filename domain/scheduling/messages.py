@@ -38,7 +38,7 @@ class AgentProfile(Value):
     resource_group: str
     architecture: str = "x86_64"
     slots: Amounts
-    devices: dict[SlotName, dict[str, Amount]] = {}
+    devices: dict[SlotName, dict[str, Amount]] = Field({})
     address: str = Field(description="Internal URL under which the api reaches it.")
     runtime: str
 
@@ -48,7 +48,7 @@ class Placement(Value):
 
     kernel_id: KernelId
     agent_id: AgentId
-    devices: dict[str, dict[str, int]] = {}
+    devices: dict[str, dict[str, int]] = Field({})
 
 
 class Constraint(StrEnum):
@@ -68,8 +68,8 @@ class Wait(Value):
     """
 
     constraint: Constraint
-    agents: dict[str, int] = {}
-    lacking: dict[str, int] = {}
+    agents: dict[str, int] = Field({})
+    lacking: dict[str, int] = Field({})
     behind: SessionId | None = None
 
 

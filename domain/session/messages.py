@@ -40,7 +40,7 @@ class Assignment(Value):
 
     kernel_id: KernelId
     agent_id: AgentId
-    devices: dict[str, tuple[str, ...]] = {}
+    devices: dict[str, tuple[str, ...]] = Field({})
 
 
 class SessionSpec(Value):
@@ -50,7 +50,7 @@ class SessionSpec(Value):
     image: str = Field(min_length=1, max_length=512)
     architecture: str = Field("x86_64", max_length=32)
     slots: Amounts
-    environ: dict[str, str] = {}
+    environ: dict[str, str] = Field({})
     startup_command: str | None = Field(None, max_length=65536)
     cluster_mode: ClusterMode = ClusterMode.SINGLE_NODE
     cell: Cell = Cell("default")

@@ -67,7 +67,7 @@ async def _measure(config: Settings, sessions: int) -> None:
         async def nothing(_self: Projector, _partitions: Iterable[Partition]) -> None:
             """What is there already shall come through Faust, too."""
 
-        Projector.catch_up = nothing  # type: ignore[method-assign]
+        Projector.catch_up = nothing  # type: ignore[assignment,method-assign]
         running = asyncio.create_task(run_app(projecting_app(config, log, pool), stop))
         while not await folded():
             await asyncio.sleep(0.02)

@@ -1,0 +1,124 @@
+"""A Refold of processes on the servers that `infra/test` has started: own topics, own database, a fake agent."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+from pydantic import SecretStr
+
+from infra.embedded.folder import ports
+from infra.secrets import new_key
+from infra.settings import Settings
+from infra.setup import Admin, set_up
+from infra.signing import KeypairAuth
+from infra.supervise import Child, Crash, Supervisor
+
+ROOT = Path(__file__).parent.parent
+_READY_SECONDS = 60.0
+_SLOTS = {"cpu": "64", "mem": "256g"}
+_SECRETS = ("database", "master_key", "internal_key")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """`supervisor` has the children `workers`, `api` and `agent`; `crashes` tells of those that ended by themselves."""
+
+    settings: Settings
+    admin: Admin
+    supervisor: Supervisor
+    crashes: list[Crash]
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.settings.api_port}"
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        """Signs as the administrator."""
+        auth = KeypairAuth(self.admin.access_key, self.admin.secret_key)
+        return httpx.AsyncClient(base_url=self.endpoint, auth=auth, headers=headers, timeout=30)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings, as a process reads them."""
+        return environment_of(self.settings)
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    chosen: dict[str, Any] = settings.model_dump(mode="json", exclude_unset=True)
+    chosen |= {name: getattr(settings, name).get_secret_value() for name in _SECRETS if name in chosen}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in chosen.items()}
+    return {f"REFOLD_{name.upper()}": text for name, text in texts.items()}
+
+
+@asynccontextmanager
+async def running_stack(kafka: str, database: str, folder: Path, **changed: Any) -> AsyncIterator[Stack]:
+    """Everything up and ready; stopped, and its database dropped, when the block ends."""
+    name = f"stack_{uuid4().hex[:10]}"
+    url = await _create_database(database, name)
+    chosen: dict[str, Any] = {
+        "data_dir": folder,
+        "kafka": kafka,
+        "database": SecretStr(url),
+        "deployment": name.replace("_", "-"),
+        "topic_prefix": f"{name}.",
+        "master_key": new_key(),
+        "internal_key": new_key(),
+        "api_port": ports(folder, "api")["api"],
+        "partitions": 3,
+        "agent_runtime": "fake",
+        "agent_slots": _SLOTS,
+        "log_format": "json",
+    }
+    settings = Settings.model_validate(chosen | changed)
+    admin = Admin("admin@refold.test", "correct horse", f"AKIA{uuid4().hex[:16].upper()}", uuid4().hex)
+    try:
+        await set_up(settings, admin)
+        crashes: list[Crash] = []
+        async with Supervisor(folder / "logs", crashes.append) as supervisor:
+            stack = Stack(settings, admin, supervisor, crashes)
+            for child, module in (("workers", "workers"), ("api", "api"), ("agent", "agents")):
+                await supervisor.start(_child(child, module, stack.environment))
+            await _until_ready(stack)
+            yield stack
+    finally:
+        await _drop_database(database, name)
+
+
+def _child(name: str, module: str, environment: Mapping[str, str]) -> Child:
+    base = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return Child(name, (sys.executable, "-P", "-m", module), env={**base, **environment}, cwd=ROOT)
+
+
+async def _until_ready(stack: Stack) -> None:
+    """The api follows the log, the administrator is in its directory, and the agent has registered."""
+    async with asyncio.timeout(_READY_SECONDS), stack.client() as client:
+        while True:
+            try:
+                signed = await client.get("/manager/announcement")
+                status = (await client.get("/refold/status")).json() if signed.status_code == 200 else {}
+                if status.get("agents", {}).get("ALIVE"):
+                    return
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+async def _create_database(database: str, name: str) -> str:
+    async with await AsyncConnection.connect(database, autocommit=True) as db:
+        await db.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    return make_conninfo(database, dbname=name)
+
+
+async def _drop_database(database: str, name: str) -> None:
+    async with await AsyncConnection.connect(database, autocommit=True) as db:
+        await db.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
