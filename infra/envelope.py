@@ -72,8 +72,8 @@ def chained(chain: bytes, partition: Partition, key: str, headers: Headers, valu
 
 
 def next_link(chain: bytes, key: bytes, headers: Headers, value: bytes) -> bytes:
-    """SHA-256 over the link before, the key, each other header's name and value by name, and the value, each preceded by
-    its length in 8 bytes, big-endian."""
+    """SHA-256 over the link before, the key, each other header's name and value by name, and the value; each preceded
+    by its length in 8 bytes, big-endian."""
     pieces = [chain, key]
     for name, text in sorted(headers):
         if name != "ce_chain":

@@ -19,7 +19,7 @@ _ENDS = frozenset({"session_terminated", "session_cancelled"})
 
 
 async def run_first_session(
-    endpoint: str, access_key: str, secret_key: str, say: Callable[[str], None], image: str = "refold/base"
+    endpoint: str, access_key: str, secret_key: str, say: Callable[[str], None], image: str
 ) -> bool:
     """Run `echo` in a batch session, and `say` each event of its life with the milliseconds since the request.
 

@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from infra.embedded import stack, status_line
+from infra.embedded.docker import BASE_IMAGE
 from infra.embedded.folder import CannotStart, held, is_free, make_folder, ports
 from infra.embedded.keys import Credentials, admin_credentials, shared_secrets
 from infra.first_session import run_first_session
@@ -29,6 +30,7 @@ from infra.postgres import DatabaseError
 from infra.secrets import SecretError
 from infra.settings import settings
 from infra.setup import Admin, set_up
+from infra.signing import KeypairAuth
 from infra.supervise import Child, Crash, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,7 +121,9 @@ async def up(installation: Installation) -> bool:
 
         # 4. proof that it works
         admin = installation.admin
-        went_well = await run_first_session(installation.endpoint, admin.access_key, admin.secret_key, console.print)
+        went_well = await run_first_session(
+            installation.endpoint, admin.access_key, admin.secret_key, console.print, await _first_image()
+        )
         if installation.once:
             return went_well
 
@@ -146,10 +150,13 @@ async def _start_services(installation: Installation, supervisor: Supervisor) ->
     for name, module in SERVICES.items():
         await supervisor.start(Child(name, (sys.executable, "-P", "-m", module), cwd=ROOT))
     end = time.monotonic() + READY_SECONDS_MAX
+    auth = KeypairAuth(installation.admin.access_key, installation.admin.secret_key)
     async with httpx.AsyncClient(base_url=installation.endpoint, timeout=5.0) as api:
         while True:
             try:
                 answer = await api.get("/ready")
+                if answer.is_success:  # and the administrator's commands have had their outcome
+                    answer = await api.get("/manager/announcement", auth=auth)
                 if answer.is_success:
                     return
                 missing = answer.text
@@ -160,6 +167,17 @@ async def _start_services(installation: Installation, supervisor: Supervisor) ->
                     f"the api was not ready within {READY_SECONDS_MAX:g} s ({missing}); see {supervisor.logs}"
                 )
             await asyncio.sleep(0.1)
+
+
+async def _first_image() -> str:
+    """Something with a shell: our own base image where it is (other runtimes ask for none), else a small public one."""
+    if settings().agent_runtime == "docker":
+        transport = httpx.AsyncHTTPTransport(uds=settings().docker_socket)
+        async with httpx.AsyncClient(transport=transport, timeout=5.0) as docker:
+            if (await docker.get(f"http://docker/images/{BASE_IMAGE}/json")).is_success:
+                return BASE_IMAGE
+        return "busybox:1.37"
+    return BASE_IMAGE
 
 
 async def _timed(what: str, doing: Awaitable[None]) -> None:

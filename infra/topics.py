@@ -1,4 +1,4 @@
-"""Which topics there are, how they are kept, and which partition a key belongs to. The README's table is checked against it."""
+"""Which topics there are, how they are kept, and which partition a key belongs to. The README is checked against it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -56,13 +56,12 @@ async def _go_on(begun: Coroutine[Any, Any, Any], blocked_on: Any) -> Any:
 def _rest(begun: Coroutine[Any, Any, Any], blocked_on: Any) -> Generator[Any, Any, Any]:
     """What is left of a coroutine that was begun by hand and waits for `blocked_on`."""
     while True:
+        error = answer = None
         try:
             answer = yield blocked_on
-        except BaseException as error:  # a cancellation above all: for the coroutine to deal with
-            step, given = begun.throw, error
-        else:
-            step, given = begun.send, answer
+        except BaseException as thrown:  # a cancellation above all: for the coroutine to deal with
+            error = thrown
         try:
-            blocked_on = step(given)
+            blocked_on = begun.send(answer) if error is None else begun.throw(error)
         except StopIteration as done:
             return done.value

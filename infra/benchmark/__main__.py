@@ -51,7 +51,10 @@ async def _measure(folder: Path, seconds: float, commands: int, docker: bool) ->
     async def step(name: str, measured: Callable[[], Awaitable[Figures]]) -> None:
         console.print(f"[bold]{name}[/]")
         began = time.monotonic()
-        figures.update(await measured())
+        found = await measured()
+        figures.update(found)
+        for key, value in found.items():
+            console.print(f"  {key} = {value:,.2f}")
         console.print(f"  done in {time.monotonic() - began:.1f} s")
 
     def say(text: str) -> None:

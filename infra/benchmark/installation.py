@@ -14,7 +14,8 @@ from uuid import uuid4
 import httpx
 from pydantic import SecretStr
 
-from domain.directory.messages import PutKeypairPolicy
+from domain.directory.messages import CreateResourceGroup, PutKeypairPolicy
+from domain.messages import Cell
 from domain.session.messages import Limits
 from infra.embedded import stack
 from infra.embedded.folder import CannotStart, ports
@@ -115,7 +116,7 @@ async def installation(folder: Path, **chosen: object) -> AsyncIterator[Installa
             | chosen
         )
         await set_up(settings, ADMIN)
-        await _lift_limits(settings)
+        await _prepare(settings)
         here = Installation(settings, supervisor, crashes)
         try:
             yield here
@@ -123,9 +124,15 @@ async def installation(folder: Path, **chosen: object) -> AsyncIterator[Installa
             await here.stop()
 
 
-async def _lift_limits(settings: Settings) -> None:
-    """The first administrator may run a thousand sessions at a time; a measurement asks for more."""
+async def _prepare(settings: Settings) -> None:
+    """The first administrator may run a thousand sessions at a time, and a measurement asks for more; the group
+    `nowhere` has no agents, so what is asked of it waits."""
+    now = datetime.now(UTC)
     limits = Limits(max_concurrent_sessions=10**6, max_kernels_per_session=64)
+    commands = [
+        PutKeypairPolicy(at=now, name="default", limits=limits),
+        CreateResourceGroup(at=now, name="nowhere", cell=Cell("default")),
+        CreateResourceGroup(at=now, name="docker", cell=Cell("default")),
+    ]
     async with KafkaLog(settings) as log:
-        policy = PutKeypairPolicy(at=datetime.now(UTC), name="default", limits=limits)
-        await Sender(settings, log, "bench").send("directory", policy, str(uuid4()), "bench")
+        await Sender(settings, log, "bench").send_all([("directory", each, str(uuid4())) for each in commands], "bench")

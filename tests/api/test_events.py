@@ -79,9 +79,9 @@ async def test_another_process_knows_the_ids_too(world: World) -> None:
         async with listening(ada, sessionName="batch1") as whole:
             await ada.post("/session", json=BATCH)
             await whole.until("session_terminated")
-        async with world.api() as (url, _), httpx.AsyncClient(base_url=url, auth=ada.auth) as there:
-            async with listening(there, last_id=whole.events[0].id, sessionName="batch1") as rest:
-                await rest.until("session_terminated")
+        last_id = whole.events[0].id
+        async with world.elsewhere() as there, listening(there, last_id=last_id, sessionName="batch1") as rest:
+            await rest.until("session_terminated")
     assert rest.names == whole.names[1:]
 
 
@@ -130,11 +130,14 @@ async def test_the_scope_chooses_sessions_or_kernels(world: World) -> None:
 
 
 async def test_a_group_filters_by_project(world: World) -> None:
-    async with world.client("admin") as admin, listening(admin, group="other") as others:
-        async with listening(admin, group="default") as defaults:
-            await admin.post("/session", json=RECORDED | {"name": "aaaa"})
-            await admin.post("/session", json=RECORDED | {"name": "bbbb", "group": "other"})
-            await asyncio.gather(defaults.until("session_enqueued"), others.until("session_enqueued"))
+    async with (
+        world.client("admin") as admin,
+        listening(admin, group="other") as others,
+        listening(admin, group="default") as defaults,
+    ):
+        await admin.post("/session", json=RECORDED | {"name": "aaaa"})
+        await admin.post("/session", json=RECORDED | {"name": "bbbb", "group": "other"})
+        await asyncio.gather(defaults.until("session_enqueued"), others.until("session_enqueued"))
     assert [each["sessionName"] for each in defaults.data] == ["aaaa"]
     assert [each["sessionName"] for each in others.data] == ["bbbb"]
 

@@ -67,10 +67,10 @@ async def test_an_agent_that_cannot_answer_is_told(world: World, status: int, ex
 
 
 async def test_an_agent_that_is_gone_is_a_502(world: World) -> None:
-    async with world.client() as ada:
-        async with world.whole.agent(PROFILE.model_copy(update={"address": "http://127.0.0.1:9"})):
-            await ada.post("/session", json=RECORDED | {"enqueueOnly": False})
-            answer = await ada.get("/session/mysess/logs")
+    gone = PROFILE.model_copy(update={"address": "http://127.0.0.1:9"})
+    async with world.client() as ada, world.whole.agent(gone):
+        await ada.post("/session", json=RECORDED | {"enqueueOnly": False})
+        answer = await ada.get("/session/mysess/logs")
     assert answer.status_code == 502
     assert answer.json()["retryable"] is True
 
@@ -78,16 +78,16 @@ async def test_an_agent_that_is_gone_is_a_502(world: World) -> None:
 async def test_the_first_session_of_an_installation(world: World) -> None:
     said: list[str] = []
     async with world.whole.agent():
-        assert await run_first_session(world.url, *KEYS["admin"], said.append)
+        assert await run_first_session(world.url, *KEYS["admin"], said.append, "python:3.9")
     assert "session_enqueued" in said[0]
     assert "session_terminated" in said[-1]
     said.clear()
-    assert not await run_first_session(world.url, "AKADMIN", "wrong", said.append)
+    assert not await run_first_session(world.url, "AKADMIN", "wrong", said.append, "python:3.9")
     assert "401" in said[0]
 
 
 async def test_a_first_session_that_fails_is_no_success(world: World) -> None:
     said: list[str] = []
     async with world.whole.agent(), world.client("admin") as admin, listening(admin) as heard:
-        assert not await run_first_session(world.url, *KEYS["admin"], said.append, image="fake/exit:1")
+        assert not await run_first_session(world.url, *KEYS["admin"], said.append, "fake/exit:1")
         await heard.until("session_failure")

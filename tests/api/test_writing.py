@@ -39,7 +39,7 @@ async def test_a_retry_at_another_process_gets_the_first_outcome(world: World) -
     async with world.client() as ada:
         first = await ada.post("/session", json=body, headers=key)
         await ada.delete("/session/mysess")
-        async with world.api() as (url, _), httpx.AsyncClient(base_url=url, auth=ada.auth) as there:
+        async with world.elsewhere() as there:
             again = await there.post("/session", json=body, headers=key)
     assert (again.status_code, again.json()) == (first.status_code, first.json())
 
@@ -87,7 +87,7 @@ async def test_who_does_not_want_to_wait_is_told_where_the_outcome_will_be(world
         assert [event["type"] for event in told.json()["events"]] == ["SessionRequested"]
         assert (await eve.get(where)).status_code == 404
         assert (await admin.get(where)).status_code == 200
-        async with world.api() as (url, _), httpx.AsyncClient(base_url=url, auth=ada.auth) as there:
+        async with world.elsewhere() as there:
             elsewhere = await there.get(where)
         assert elsewhere.json() == told.json(), "found by the projection, read from the log"
 
@@ -96,12 +96,11 @@ async def test_an_outcome_that_takes_long_is_a_202(world: World) -> None:
     world.settings.__dict__["outcome_timeout"] = 0.05
     world.settings.__dict__["read_timeout"] = 0.2
     stuck = _Held(world.log)
-    async with world.api(stuck) as (url, _), world.client() as ada:
-        async with httpx.AsyncClient(base_url=url, auth=ada.auth) as there:
-            stuck.reading.clear()
-            answer = await there.post("/session", json=RECORDED)
-            pending = await there.get(answer.headers["Location"])
-            stuck.reading.set()
+    async with world.elsewhere(log=stuck) as there:
+        stuck.reading.clear()
+        answer = await there.post("/session", json=RECORDED)
+        pending = await there.get(answer.headers["Location"])
+        stuck.reading.set()
     assert answer.status_code == 202
     assert pending.status_code in {202, 503}
     assert pending.headers["Retry-After"]
@@ -109,30 +108,27 @@ async def test_an_outcome_that_takes_long_is_a_202(world: World) -> None:
 
 async def test_a_log_that_cannot_be_written_is_a_503_and_nothing_is_acknowledged(world: World) -> None:
     broken = _Held(world.log, fails=True)
-    async with world.api(broken) as (url, _), world.client() as ada:
-        async with httpx.AsyncClient(base_url=url, auth=ada.auth) as there:
-            for headers in ({}, {"Prefer": "respond-async"}):
-                answer = await there.post("/session", json=RECORDED, headers=headers)
-                assert answer.status_code == 503
-                assert answer.headers["Retry-After"]
-                assert answer.json()["retryable"] is True
+    async with world.elsewhere(log=broken) as there:
+        for headers in ({}, {"Prefer": "respond-async"}):
+            answer = await there.post("/session", json=RECORDED, headers=headers)
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"]
+            assert answer.json()["retryable"] is True
 
 
 async def test_beyond_what_may_be_in_flight_the_answer_is_429(world: World) -> None:
     world.settings.__dict__["appends_in_flight_max"] = 2
     slow = _Held(world.log)
     slow.appending.clear()
-    async with world.api(slow) as (url, services), world.client() as ada:
-        async with httpx.AsyncClient(base_url=url, auth=ada.auth, timeout=20) as there:
-            waiting = [
-                asyncio.create_task(there.post("/session", json=RECORDED | {"name": f"sess-{n}"})) for n in range(2)
-            ]
-            async with asyncio.timeout(5):
-                while services.sender.in_flight < 2:
-                    await asyncio.sleep(0.001)
-            refused = await there.post("/session", json=RECORDED)
-            slow.appending.set()
-            answers = await asyncio.gather(*waiting)
+    async with world.api(slow) as (url, services), world.client() as there:
+        there.base_url = httpx.URL(url)
+        waiting = [asyncio.create_task(there.post("/session", json=RECORDED | {"name": f"sess-{n}"})) for n in range(2)]
+        async with asyncio.timeout(5):
+            while services.sender.in_flight < 2:
+                await asyncio.sleep(0.001)
+        refused = await there.post("/session", json=RECORDED)
+        slow.appending.set()
+        answers = await asyncio.gather(*waiting)
     assert refused.status_code == 429
     assert refused.headers["Retry-After"] == "1"
     assert [answer.status_code for answer in answers] == [201, 201]

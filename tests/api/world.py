@@ -216,6 +216,13 @@ class World:
             assert await services.tail.wait_started(5)
             yield url, services
 
+    @asynccontextmanager
+    async def elsewhere(self, who: str = "ada", log: Log | None = None) -> AsyncIterator[httpx.AsyncClient]:
+        """Signs requests to another api process."""
+        async with self.api(log) as (url, _), self.client(who) as client:
+            client.base_url = url
+            yield client
+
 
 class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:

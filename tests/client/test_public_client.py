@@ -50,7 +50,7 @@ async def test_a_session_lives_and_dies(client: Client) -> None:
 async def test_a_batch_session_is_told_from_beginning_to_end(client: Client) -> None:
     listening = await client.start("events", "batch1")
     enqueued = await client.run(
-        "session", "create", "-t", "batch", "-c", "echo hi", "--name", "batch1", "--enqueue-only", IMAGE
+        "session", "create", "--type", "batch", "-c", "echo hi", "--name", "batch1", "--enqueue-only", IMAGE
     )
     assert "is enqueued for scheduling" in enqueued
     live = await lines_until(listening, "session_terminated")
@@ -86,4 +86,6 @@ async def test_a_session_that_waits_can_be_cancelled(client: Client) -> None:
 
 async def test_the_first_session_runs(stack: Stack) -> None:
     said: list[str] = []
-    assert await run_first_session(stack.endpoint, stack.admin.access_key, stack.admin.secret_key, said.append), said
+    assert await run_first_session(
+        stack.endpoint, stack.admin.access_key, stack.admin.secret_key, said.append, IMAGE
+    ), said

@@ -5,6 +5,7 @@ shard would, then folds them live through Faust, rebuilds, and verifies. REFOLD_
 """
 
 import asyncio
+import gc
 from collections import defaultdict
 from collections.abc import Iterable
 from time import monotonic, process_time
@@ -48,6 +49,9 @@ async def _measure(config: Settings, sessions: int) -> None:
         lives(scribe, sessions, owners=50)
         written = await _write(log, scribe)
         print(f"{written} events of {sessions} sessions written", flush=True)
+        scribe.written.clear()
+        gc.collect()
+        gc.freeze()  # what was needed to write them is no part of a worker
         async with connection(pool) as db:
             await migrate(db)
             await create_tables(db)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from psycopg import AsyncConnection
 from pydantic import SecretStr
 
 from domain.directory.messages import PutKeypairPolicy
@@ -319,3 +320,38 @@ async def command_of(log: MemoryLog, offset: int, number: int) -> str:
         each for each in await all_records(log, "session") if each.offset == offset and each.partition.number == number
     ]
     return record.header("ce_causationid") or ""
+
+
+async def test_connections_that_break_at_any_moment_only_delay_it(tables: Pool, own_database: str) -> None:
+    scribe = Scribe(SETTINGS)
+    lives(scribe, 40)
+    log = await log_of(scribe)
+    records = await all_records(log, "session")
+    folded = asyncio.Event()
+
+    async def break_connections() -> int:
+        broken = 0
+        async with await AsyncConnection.connect(own_database, autocommit=True) as db:
+            while not folded.is_set():
+                cursor = await db.execute(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
+                )
+                broken += (await cursor.fetchone() or (0,))[0]
+                await asyncio.sleep(0.002)
+        return broken
+
+    async with asyncio.TaskGroup() as group:
+        breaking = group.create_task(break_connections())
+        one = projector("session", log, tables)
+        for n in range(0, len(records), 5):
+            while True:
+                try:
+                    await one.fold(records[n : n + 5])
+                    break
+                except (Unavailable, StaleProjector):  # stale: the commit that broke had happened
+                    continue
+        folded.set()
+    assert breaking.result()
+    for name in ("sessions", "command_outcomes"):
+        assert (await verify(SETTINGS, log, tables, PROJECTIONS[name])).identical
