@@ -1,5 +1,6 @@
 """`python -m api`: the HTTP API, until it is told to stop."""
 
+import gc
 import signal
 import socket
 from types import FrameType
@@ -50,6 +51,7 @@ def serve(config: Settings, host: str, port: int) -> None:
             ws="none",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             date_header=True,
             log_config=None,
             timeout_graceful_shutdown=_STOP_SECONDS,
@@ -68,6 +70,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # What is there now stays; looking through it again and again is time that requests need.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         for listening in (each for server in self.servers for each in server.sockets):
             address, port = listening.getsockname()[:2]
             _log.info("api listening", url=f"http://{address}:{port}", docs=f"http://{address}:{port}/docs")

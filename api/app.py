@@ -17,6 +17,7 @@ from api.auth import Gate
 from api.deps import Services
 from api.door import Door
 from api.known import Known, Projections
+from api.openapi import openapi
 from api.problems import not_valid, of_status
 from api.tail import Tail
 from api.writing import Writing
@@ -105,12 +106,12 @@ def make_app(settings: Settings, outside: Outside = real_outside) -> FastAPI:
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # nobody collects it; asking costs each request
         exception_handlers={HTTPException: _http_problem, RequestValidationError: _validation_problem},
-        responses={"default": {"description": "A problem (RFC 9457).", "content": {"application/problem+json": {}}}},
     )
     # FastAPI's way to a route takes as long as everything this one does, so the busiest has a shorter one before it.
     app.add_route("/session", sessions.create, methods=["POST"], include_in_schema=False)
     for router in (logs.router, sessions.router, events.router, commands.router, history.router, system.router):
         app.include_router(router)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # as FastAPI's manual has it
     app.add_middleware(Door, gate=lambda: app.state.services.admitted())
     return app
 

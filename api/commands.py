@@ -1,6 +1,6 @@
 """`/refold/commands`: any command its sender may give, as JSON, and what became of it."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Request
@@ -39,35 +39,8 @@ GivenByPeople = Annotated[
 ]
 _GIVEN: TypeAdapter[Command] = TypeAdapter(GivenByPeople)
 
-_REQUEST_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": _GIVEN.json_schema(ref_template="#/components/schemas/{model}"),
-                "examples": {
-                    "cancel": {
-                        "value": {
-                            "type": "CancelSession",
-                            "owner": "AKIAEXAMPLE",
-                            "session_id": "7f8c5e9e-6d6e-4b0e-9b39-0f6f0c1c2d3e",
-                        }
-                    },
-                    "policy": {
-                        "value": {
-                            "type": "PutKeypairPolicy",
-                            "name": "default",
-                            "limits": {"max_concurrent_sessions": 30, "max_kernels_per_session": 8},
-                        }
-                    },
-                },
-            }
-        },
-    }
-}
 
-
-@router.post("/commands", openapi_extra=_REQUEST_BODY)
+@router.post("/commands")
 async def give(request: Request, body: Body, caller: Caller, all_: All) -> Response:
     """Send a command. The answer is its outcome; with `Prefer: respond-async`, or if it takes long, where that will be.
 

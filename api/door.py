@@ -20,12 +20,15 @@ from api.problems import Problem, from_error, internal, invalid
 BODY_BYTES_MAX: Final = 256 * 1024
 CALLER: Final = "refold.caller"
 BODY: Final = "refold.body"
+HEADERS: Final = "refold.headers"
+"""Lower-case name → text: looked up faster than in a Starlette request, and often."""
 
 _PUBLIC: Final = frozenset(
     {"/", "/health", "/ready", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/asyncapi.json"}
 )
 _LOCAL: Final = frozenset({"/refold/status"})  # unsigned only from this machine: for `infra/up` and probes beside us
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+_PROXIED: Final = frozenset({"x-forwarded-for", "forwarded", "via"})  # then it is the proxy that is on this machine
 _MAJORS: Final = frozenset({4, 5, 6, 7})
 _MAJOR_ONLY: Final = re.compile(r"/v\d{1,4}")
 _PREFIX: Final = re.compile(r"/v(?P<major>\d{1,4})(?P<rest>/.*)?", re.DOTALL)
@@ -71,7 +74,7 @@ class Door:
             scope[CALLER] = self._gate().admit(Signed(method, target, headers, body), owner)
         if b"\x00" in scope["path"].encode(errors="surrogatepass") or b"%00" in scope["query_string"]:
             raise invalid("path", "no_nul", "NUL characters are not allowed")
-        scope[BODY] = body
+        scope[BODY], scope[HEADERS] = body, headers
         await self._app(scope, _replayed(body, receive), send)
 
     def _is_open(self, scope: Scope, headers: MutableMapping[str, str]) -> bool:
@@ -79,7 +82,7 @@ class Door:
         if path in _PUBLIC or _MAJOR_ONLY.fullmatch(path):
             return True
         client = scope.get("client")
-        is_local = client is not None and client[0] in _LOOPBACK
+        is_local = client is not None and client[0] in _LOOPBACK and not _PROXIED & headers.keys()
         return path in _LOCAL and is_local and "authorization" not in headers
 
 

@@ -23,7 +23,7 @@ from infra.log import Record
 _LIVING_MAX: Final = 50_000  # sessions remembered, about 500 bytes each; older ones are looked up in the projection
 QUEUE_MAX: Final = 2_000  # events a listener may be behind; at 100 per second that is 20 seconds
 
-_STARTED_OR_ENDED: Final = {SessionStatus.RUNNING, SessionStatus.RUNNING_DEGRADED} | ENDED
+STARTED_OR_ENDED: Final = {SessionStatus.RUNNING, SessionStatus.RUNNING_DEGRADED} | ENDED
 
 NOT_TOLD: Final = frozenset({"ShardOpened", "CommandRefused", "CommandUnneeded", "SessionLimitsSet"})
 """Types on the session's events topic that are no part of a session's life."""
@@ -93,7 +93,6 @@ class Listener:
         return self._queue.popleft() if self._queue else None
 
     def wake(self) -> None:
-        """Let whoever waits look around: the process is about to stop."""
         self._something.set()
 
     def start_over(self) -> None:
@@ -140,8 +139,11 @@ class Live:
             self._listeners.pop(listener.owner, None)
 
     def wake_all(self) -> None:
+        """The process is about to stop: let everybody who waits look around, or give up."""
         for listener in chain.from_iterable(self._listeners.values()):
             listener.wake()
+        for started in chain.from_iterable(self._starting.values()):
+            started.cancel()
 
     def when_started(self, session_id: str) -> asyncio.Future[str]:
         """Its status, as soon as it runs or has ended. Give it back with `no_longer`."""
@@ -175,7 +177,7 @@ class Live:
                 listener.put(happening)
 
     def _tell_starting(self, session_id: str, status: str) -> None:
-        if status in _STARTED_OR_ENDED:
+        if status in STARTED_OR_ENDED:
             for started in self._starting.pop(session_id):
                 if not started.done():
                     started.set_result(status)

@@ -5,6 +5,7 @@ from functools import lru_cache
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import Scope
 
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _REQUESTS = Counter("refold_api_requests", "Requests answered.", ["route", "method", "status"])
 _SECONDS = Histogram(
     "refold_api_request_seconds",
@@ -20,8 +21,11 @@ IN_FLIGHT = Gauge("refold_api_appends_in_flight", "Appends not yet answered by t
 
 def observe(scope: Scope, status: int, seconds: float) -> None:
     """One request, counted under its route's template."""
-    route = getattr(scope.get("route"), "path", "unknown")
-    _counter(route, scope["method"], status).inc()
+    route = getattr(scope.get("route"), "path", None)
+    if route is None:  # a plain Starlette route leaves no trace but its endpoint; without parameters its path is it
+        route = scope["path"] if "endpoint" in scope and not scope.get("path_params") else "unknown"
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    _counter(route, method, status).inc()
     if route != "/events/session":
         _histogram(route).observe(seconds)
 

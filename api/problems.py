@@ -151,17 +151,6 @@ def session_not_found(reference: str) -> Problem:
     return refused("unknown_session", f"you have no session {reference[:80]!r}", "session_id")
 
 
-def too_many_matched(reference: str, matches: Sequence[Mapping[str, str]]) -> Problem:
-    """`matches`: `id`, `name`, `status` of each."""
-    return Problem(
-        404,
-        "too-many-sessions-matched",
-        "Too many sessions matched",
-        f"{reference[:80]!r} fits more than one session",
-        data={"matches": list(matches)},
-    )
-
-
 # -- what is wrong with us ---------------------------------------------------------------------------------------------
 
 

@@ -69,22 +69,7 @@ class Config(BaseModel):
 class NewSession(BaseModel):
     """A request for a session."""
 
-    model_config = ConfigDict(
-        extra="ignore",
-        populate_by_name=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "image": "python:3.9-ubuntu20.04",
-                    "name": "training-7",
-                    "type": "batch",
-                    "startupCommand": "python train.py",
-                    "enqueueOnly": True,
-                    "config": {"resources": {"cpu": "2", "mem": "4g"}, "environ": {"EPOCHS": "3"}},
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     image: str = Field(validation_alias=AliasChoices("image", "lang"), min_length=1, max_length=512)
     name: SessionName | None = Field(

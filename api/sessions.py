@@ -10,9 +10,10 @@ from starlette.responses import Response
 from api.answers import accepted_for_later, json
 from api.auth import Caller as Signer
 from api.deps import All, Caller, Known, Services
-from api.door import BODY, caller_of
+from api.door import BODY, HEADERS, caller_of
+from api.live import STARTED_OR_ENDED
 from api.problems import invalid, session_not_found
-from api.session_requests import NewSession, parse_new_session, request_session
+from api.session_requests import parse_new_session, request_session
 from api.writing import POSITION, Result, accepted, command_id_of, now, wants_async
 from domain.messages import Command, SessionId
 from domain.session.messages import RenameSession, RequestSession, RestartSession, TerminateSession
@@ -28,28 +29,25 @@ _PENDING: Final = "PENDING"
 _TIMED_OUT: Final = "TIMEOUT"
 _REFERENCE_MAX: Final = 128
 
-_REQUEST_BODY: Final = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": NewSession.model_json_schema()}}}
-}
 
-
-@router.post("/session", status_code=201, openapi_extra=_REQUEST_BODY)
-@router.post("/session/create", status_code=201, openapi_extra=_REQUEST_BODY, include_in_schema=False)
+@router.post("/session", status_code=201)
+@router.post("/session/create", status_code=201, include_in_schema=False)
 async def create(request: Request) -> Response:
     """Ask for a session. 201: it is new; 200: one of that name and image lives already (`reuseIfExists`).
 
     Unless `enqueueOnly`, the answer comes when it runs or has ended, or after `maxWaitSeconds` with status `TIMEOUT`.
     """
     all_: Services = request.app.state.services
+    headers: Mapping[str, str] = request.scope[HEADERS]
     caller = caller_of(request.scope)
     new = parse_new_session(request.scope[BODY])
     caller = all_.gate.acting_for(caller, new.owner_access_key)
-    command_id = command_id_of(request.headers, caller)
+    command_id = command_id_of(headers, caller)
     command = request_session(new, caller, command_id, now(), all_.tail.directory)
-    is_async = wants_async(request.headers)
+    is_async = wants_async(headers)
     started = None if new.enqueue_only or is_async else all_.tail.live.when_started(command.session_id)
     try:
-        sent = await all_.writing.send(_CONTEXT, command, command_id, caller, request.headers.get("traceparent"))
+        sent = await all_.writing.send(_CONTEXT, command, command_id, caller, headers.get("traceparent"))
         if is_async:
             return accepted_for_later(sent)
         result = await all_.writing.result(sent)
@@ -58,7 +56,11 @@ async def create(request: Request) -> Response:
         accepted(result)
         if result.verdict == "unneeded":
             return await _existing(result, all_, caller)
-        status = _PENDING if started is None else await _started(request, started, new.max_wait_seconds)
+        status = _PENDING
+        if started is not None:
+            status = await _status_by_now(result, all_, caller, command) if result.repeated else _PENDING
+            if status not in STARTED_OR_ENDED:
+                status = await _started(request, started, new.max_wait_seconds)
         return json(_created(command, status), 201, result.position)
     finally:
         if started is not None:
@@ -77,11 +79,9 @@ def _created(command: RequestSession, status: str) -> dict[str, Any]:
 
 async def _existing(result: Result, all_: Services, caller: Signer) -> Response:
     """The living session that is as good. The reference spells its key `service_ports` here; both are there."""
-    session_id = result.about or ""
-    await all_.known.wait_for(Position.parse(result.position), all_.settings.read_timeout)
-    row = await all_.known.find(caller.owner, session_id)
+    row = await _row_after(result, all_, caller, result.about or "")
     told: dict[str, Any] = {
-        "sessionId": session_id,
+        "sessionId": result.about,
         "sessionName": row.name if row else None,
         "status": row.status if row else _PENDING,
         "servicePorts": [],
@@ -89,6 +89,19 @@ async def _existing(result: Result, all_: Services, caller: Signer) -> Response:
         "created": False,
     }
     return json(told, 200, result.position)
+
+
+async def _status_by_now(result: Result, all_: Services, caller: Signer, command: RequestSession) -> str:
+    """Of a session that was made when this request was sent before, and may have started or ended since."""
+    row = await _row_after(result, all_, caller, command.session_id)
+    return row.status if row else _PENDING
+
+
+async def _row_after(result: Result, all_: Services, caller: Signer, session_id: str) -> SessionRow | None:
+    """As of all that this process has seen, the result included."""
+    seen = all_.tail.seen(partition_of(all_.settings, events(_CONTEXT), caller.owner))
+    await all_.known.wait_for(seen.merged(Position.parse(result.position)), all_.settings.read_timeout)
+    return await all_.known.find(caller.owner, session_id)
 
 
 async def _started(request: Request, started: asyncio.Future[str], wait_max: int) -> str:

@@ -128,7 +128,7 @@ class Stream:
             return None
         partition, offset = happening.record.partition, happening.record.offset
         if offset < self._offsets[partition]:
-            return None  # read from the log already
+            return None  # he is ahead of us: another process has told him already
         skipped = self._told_before(partition, offset)
         self._offsets[partition] = offset + 1
         if not self._wants(happening):

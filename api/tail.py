@@ -89,7 +89,7 @@ class Tail:
                 for record in await reader.batch(at_most=_BATCH, within=0.5):
                     self._take(record)
                 for partition in self._places:
-                    self._places[partition] = reader.position(partition)
+                    self._places[partition] = max(self._places[partition], reader.position(partition))
                 if not self.started.is_set() and all(self._places[p] >= end for p, end in whole.items()):
                     self.started.set()
 
@@ -103,8 +103,6 @@ class Tail:
         }
 
     def _take(self, record: Record) -> None:
-        if record.offset < self._places[record.partition]:
-            return  # read again after a failure in the middle of a batch
         self._places[record.partition] = self._last[record.partition] = record.offset + 1
         try:
             self._tell(record)

@@ -7,7 +7,7 @@ the same command, and whoever sends it again gets the first outcome again, from 
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
@@ -42,6 +42,8 @@ class Result:
     field: str | None = None
     about: str | None = None
     events: tuple[Mapping[str, Any], ...] = ()
+    repeated: bool = False
+    """The command was sent before, and this became of it then."""
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -144,13 +146,13 @@ class Writing:
             return result_of(outcome)
         assert unneeded.first is not None
         if (known := written.expected.known.get(unneeded.first)) is not None:
-            return result_of(known)
+            return replace(result_of(known), repeated=True)
         # It stands before its repetition in the same partition: once that is folded, so is the first.
         repeated = Position({events_partition(written.partition): outcome.records[-1].offset + 1})
         if await self._known.wait_for(repeated, self._settings.read_timeout):
             first = await self.recorded(written.command_id)
             if first is not None:
-                return result_of(first)
+                return replace(result_of(first), repeated=True)
         raise _not_readable()
 
     async def recorded(self, command_id: str) -> Outcome | None:

@@ -4,7 +4,7 @@ Messages are kept for ever, so they are frozen models with a `type` of their own
 its shape it is. An older shape is lifted by an upcaster (`domain.upcasting`) before it is validated.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, NewType
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
@@ -83,5 +83,8 @@ class Unneeded(Exception):
 
 
 def later(at: datetime, seconds: float) -> datetime:
-    """The moment that many seconds after `at`."""
-    return datetime.fromtimestamp(at.timestamp() + seconds, UTC)
+    """The moment that many seconds after `at`; the last one there is, where the calendar ends before."""
+    try:
+        return at + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

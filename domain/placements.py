@@ -31,10 +31,10 @@ class StartKernel(KernelOrder):
     type: Literal["StartKernel"] = "StartKernel"
     image: str
     command: tuple[str, ...] | None = None
-    environ: dict[str, str] = {}
+    environ: dict[str, str] = Field({})
     hostname: str
     slots: dict[str, int]
-    devices: dict[str, tuple[str, ...]] = {}
+    devices: dict[str, tuple[str, ...]] = Field({})
     not_after: Instant
 
 

@@ -18,14 +18,12 @@ from faust.types import TP, EventT, StreamT
 from prometheus_client import Counter, Histogram
 
 from domain.contexts import CONTEXTS
-from infra.kafka import KafkaLog
 from infra.log import Log, LogUnavailable, Partition, Record
-from infra.postgres import Pool, Unavailable, open_pool
+from infra.postgres import Pool, Unavailable
 from infra.settings import Settings
 from projections.catalogue import of_context
 from projections.live import Projector
 from projections.reading import events_topic
-from projections.rebuild import set_up
 from projections.store import StaleProjector
 from workers.faust_transport import CommittedTransport
 
@@ -35,8 +33,13 @@ _BATCH = 500  # where a transaction's fixed cost no longer matters
 _WITHIN = 0.01  # seconds to wait for more
 _RETRY_SECONDS, _RETRY_SECONDS_MAX = 0.1, 2.0
 
-FOLDED = Counter("refold_projected_events_total", "Events folded into projections, by context", ["context"])
-FOLD_SECONDS = Histogram("refold_projection_batch_seconds", "Time to fold one batch and commit it", ["context"])
+FOLDED = Counter("refold_events_projected", "Events folded into projections.", ["context"])
+FOLD_SECONDS = Histogram(
+    "refold_projection_seconds",
+    "From having read a batch of events to its transaction being committed, tries included.",
+    ["context"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
+)
 
 
 class _Boot(BootStrategy):
@@ -57,7 +60,10 @@ class ProjectingApp(faust.App):
 
 
 def projecting_app(settings: Settings, log: Log, pool: Pool) -> ProjectingApp:
-    """The app with the projections' handlers. More handlers may be added to it before it starts."""
+    """The app with the projections' handlers, whose tables must be there (`projections.rebuild.set_up`).
+
+    More handlers may be added to it before it starts.
+    """
     app = ProjectingApp(
         f"{settings.deployment}.projections",
         broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
@@ -70,7 +76,7 @@ def projecting_app(settings: Settings, log: Log, pool: Pool) -> ProjectingApp:
         consumer_auto_offset_reset="earliest",
         # A dead worker's partitions are taken over after this: the least that brokers allow by default.
         broker_session_timeout=6.0,
-        broker_heartbeat_interval=2.0,
+        broker_heartbeat_interval=1.0,
         # A fold that is shown again is harmless, so a rebalance need not wait for one that waits for Postgres.
         stream_wait_empty=False,
         stream_buffer_maxsize=4096,
@@ -82,13 +88,6 @@ def projecting_app(settings: Settings, log: Log, pool: Pool) -> ProjectingApp:
         _add_handler(app, topic, projector)
     _add_catching_up(app, projectors)
     return app
-
-
-async def run_projecting(settings: Settings, stop: asyncio.Event) -> None:
-    """Make the tables, then keep the projections until `stop` is set; raises whatever ended the app before that."""
-    async with KafkaLog(settings) as log, open_pool(settings) as pool:
-        await set_up(settings, log, pool)
-        await run_app(projecting_app(settings, log, pool), stop)
 
 
 async def run_app(app: ProjectingApp, stop: asyncio.Event) -> None:

@@ -63,9 +63,8 @@ async def _measure(folder: Path, seconds: float, commands: int, docker: bool) ->
     async with installation(folder) as here:
         await step("shards", lambda: measures.shard_commands(here, commands, say))
         await step("takeover", lambda: measures.takeover(here, say))
-        await step("live fold", lambda: measures.live_fold(here, say))
+        await step("live fold", lambda: measures.live_fold(here, min(commands, 5000), say))
         await step("rebuild", lambda: measures.rebuild(here, say))
-        await here.stop("workers")
         await here.start("workers")
         await here.start("agents")
         await here.start("api")

@@ -132,17 +132,29 @@ class Load:
         self._port = port
         self._count = connections
         self._open: list[_Connection] = []
+        self._free: asyncio.Queue[_Connection] = asyncio.Queue()
 
     async def __aenter__(self) -> "Load":
         loop = asyncio.get_running_loop()
         for _ in range(self._count):
             _, connection = await loop.create_connection(_Connection, self._host, self._port)
             self._open.append(connection)
+            self._free.put_nowait(connection)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for connection in self._open:
             connection.close()
+
+    async def ask(self, request: bytes, number: int = 0, since: float | None = None) -> Answer:
+        """Send it over the next free connection. `since`: when it was due, if waiting for one counts as latency."""
+        connection = await self._free.get()
+        try:
+            since = time.monotonic() if since is None else since
+            status, head = await connection.ask(request)
+            return Answer(number, status, since, time.monotonic(), head)
+        finally:
+            self._free.put_nowait(connection)
 
     async def as_fast_as_answered(self, requests: Sequence[bytes], seconds: float) -> Answers:
         """Each connection sends its next request when it has its answer, until the time is over (closed loop)."""
@@ -150,13 +162,13 @@ class Load:
         began = time.monotonic()
         numbers = iter(range(len(requests)))
 
-        async def one(connection: _Connection) -> None:
+        async def one() -> None:
             for number in numbers:
                 if time.monotonic() - began > seconds:
                     return
-                await _ask(connection, number, requests[number], time.monotonic(), answers)
+                answers.all.append(await self.ask(requests[number], number))
 
-        await asyncio.gather(*(one(connection) for connection in self._open))
+        await asyncio.gather(*(one() for _ in self._open))
         answers.seconds = time.monotonic() - began
         return answers
 
@@ -166,17 +178,11 @@ class Load:
         """Request n is due at n / rate, whether or not earlier ones were answered; waiting for a connection counts as
         latency (open loop)."""
         answers = Answers()
-        free: asyncio.Queue[_Connection] = asyncio.Queue()
-        for connection in self._open:
-            free.put_nowait(connection)
         began = time.monotonic()
 
         async def one(number: int, due: float) -> None:
-            connection = await free.get()
-            try:
-                answer = await _ask(connection, number, requests[number], due, answers)
-            finally:
-                free.put_nowait(connection)
+            answer = await self.ask(requests[number], number, due)
+            answers.all.append(answer)
             if then is not None:
                 then(answer)
 
@@ -188,10 +194,3 @@ class Load:
                 sent.create_task(one(number, due))
         answers.seconds = time.monotonic() - began
         return answers
-
-
-async def _ask(connection: _Connection, number: int, request: bytes, since: float, answers: Answers) -> Answer:
-    status, head = await connection.ask(request)
-    answer = Answer(number, status, since, time.monotonic(), head)
-    answers.all.append(answer)
-    return answer

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from domain.session.messages import (
     SetSessionLimits,
 )
 from infra.benchmark.installation import ADMIN, ROOT, Installation
-from infra.benchmark.load import Answer, Answers, Keypair, Load, Signer, quantile
+from infra.benchmark.load import Answer, Keypair, Load, Signer, quantile
 from infra.kafka import KafkaLog
 from infra.log import Log, Partition
 from infra.postgres import Pool, open_pool
@@ -84,7 +85,7 @@ async def _outcomes(log: Log, here: Installation, count: int) -> float:
     return last - first
 
 
-async def _quiet(log: Log, here: Installation) -> int:
+async def _quiet(log: Log, here: Installation, every: float = 1.0) -> int:
     """Wait until no context writes events any more; how many offsets there are then."""
     places = [place for context in CONTEXTS for place in _events(here, context)]
     before = -1
@@ -93,7 +94,7 @@ async def _quiet(log: Log, here: Installation) -> int:
         if now == before:
             return now
         before = now
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(every)
 
 
 def _events(here: Installation, context: str) -> list[Partition]:
@@ -134,20 +135,41 @@ async def _holder_of_session_0(here: Installation, pool: Pool) -> str:
         await asyncio.sleep(0.1)
 
 
-async def live_fold(here: Installation, say: Say) -> Figures:
-    """Events folded a second by the Faust handlers, all projections together, from a log that was there before."""
+async def live_fold(here: Installation, count: int, say: Say) -> Figures:
+    """Events folded a second by the Faust handlers, all projections together. They are stopped for a moment with
+    everything assigned to them, `count` commands are settled meanwhile, and they go on."""
     async with KafkaLog(here.settings) as log, open_pool(here.settings) as pool:
-        goals = await log.ends([place for context in CONTEXTS for place in _events(here, context)])
-        goal = sum(goals.values())
-        await here.start("workers", "--part", "handlers")
-        began, at_first = 0.0, 0
-        while (now := await _folded(pool)) < goal * 0.98:  # control records after the last event are nobody's
-            if not began and now:
-                began, at_first = time.monotonic(), now
-            await asyncio.sleep(0.05)
+        await here.start("workers", "--part", "handlers", called="handlers")
+        await _until_folded(log, pool, here)
+        await here.start("workers", "--part", "shards")
+        await asyncio.sleep(3)  # shards open, and their `ShardOpened` records are folded
+        await _until_folded(log, pool, here)
+        before = await _folded(pool)
+        here.running["handlers"].send_signal(signal.SIGSTOP)
+        sender = Sender(here.settings, log, "bench")
+        given = [("session", command, str(uuid4())) for command in _requests_and_cancellations(count)]
+        await sender.send_all(given, "bench")
+        stopped_at = time.monotonic()
+        while time.monotonic() - stopped_at < 4:  # longer, and their group would take them for dead
+            await asyncio.sleep(0.1)
+        goal = await _quiet(log, here, every=0.2)
+        here.running["handlers"].send_signal(signal.SIGCONT)
+        began = time.monotonic()
+        await _until_folded(log, pool, here)
         seconds = time.monotonic() - began
-    say(f"{goal} offsets folded")
-    return {"live_fold_events_per_second": (now - at_first) / seconds}
+        await here.stop("workers", "handlers")
+    say(f"{goal - before} offsets folded in {seconds:.2f} s")
+    return {"live_fold_events_per_second": (goal - before) / seconds}
+
+
+async def _until_folded(log: Log, pool: Pool, here: Installation) -> None:
+    """Wait until the checkpoints are at the ends, but for a control record in each partition."""
+    places = [place for context in CONTEXTS for place in _events(here, context)]
+    while True:
+        goal = sum((await log.ends(places)).values())
+        if await _folded(pool) >= goal - 2 * len(places):
+            return
+        await asyncio.sleep(0.02)
 
 
 async def _folded(pool: Pool) -> int:
@@ -227,7 +249,7 @@ async def accept_to_start(here: Installation, per_second: float, seconds: float,
         accepted_at[names[answer.number]] = answer.answered_at + offset
 
     async with Load("127.0.0.1", port, connections=16) as load, open_pool(here.settings) as pool:
-        await load.at_rate(_session_requests(signer, 20, "default", "fake/exit:0"), 20)
+        await load.at_rate(_session_requests(signer, 120, "default", "fake/exit:0"), 20)  # processes start slowly
         await load.at_rate(requests, per_second, note)
         called = await _starts(here, pool, set(names))
     delays = sorted(called[name] - accepted_at[name] for name in called)
@@ -290,11 +312,11 @@ async def visible(here: Installation, per_second: float, seconds: float, say: Sa
             target = f"/session/{targets[answer.number]}"
             position = answer.header("x-refold-position")
             request = signer.request("GET", target, headers=f"X-Refold-Position: {position}\r\n")
-            answers: Answers = await reading.at_rate([request], 1)
-            if answers.accepted():
-                seen.append(answers.all[0].answered_at - answer.sent_at)
+            read = await reading.ask(request)
+            if read.status == 200:
+                seen.append(read.answered_at - answer.sent_at)
             else:
-                failed.append(answers.all[0].status)
+                failed.append(read.status)
 
         def then(answer: Answer) -> None:
             if answer.number % 10 == 0 and answer.status < 300:

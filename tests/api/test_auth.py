@@ -256,6 +256,8 @@ async def test_nothing_but_the_public_paths_is_open(world: World) -> None:
         for path in ("/session", "/refold/commands", "/session/x/rename"):
             assert (await nobody.post(path, json={})).status_code == 401
         assert (await nobody.get("/refold/status")).status_code == 200, "from the same machine"
+        from_afar = await nobody.get("/refold/status", headers={"X-Forwarded-For": "127.0.0.1"})
+        assert from_afar.status_code == 401, "through a proxy on this machine"
 
 
 async def test_our_own_client_signs_its_body(world: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from api import live, streams
 from infra.log import Position
+from tests.api.holding import Held
 from tests.api.listening import Heard, listening
 from tests.api.test_sessions import RECORDED
 from tests.api.world import World
@@ -83,6 +84,20 @@ async def test_another_process_knows_the_ids_too(world: World) -> None:
         async with world.elsewhere() as there, listening(there, last_id=last_id, sessionName="batch1") as rest:
             await rest.until("session_terminated")
     assert rest.names == whole.names[1:]
+
+
+async def test_a_process_that_is_behind_tells_nothing_twice(world: World) -> None:
+    held = Held(world.log)
+    async with world.elsewhere(log=held) as behind, world.client() as ada, listening(ada) as whole:
+        held.reading.clear()
+        for name in ("aaaa", "bbbb"):
+            await ada.post("/session", json=RECORDED | {"name": name})
+        await whole.until(lambda heard: len(heard.events) == 2)
+        async with listening(behind, last_id=whole.events[0].id) as rest:
+            held.reading.set()
+            await ada.post("/session", json=RECORDED | {"name": "cccc"})
+            await rest.until(lambda heard: heard.data[-1]["sessionName"] == "cccc" if heard.data else False)
+    assert [each["sessionName"] for each in rest.data] == ["bbbb", "cccc"]
 
 
 async def test_everyone_hears_his_own_sessions_and_admins_all_if_they_ask(world: World) -> None:

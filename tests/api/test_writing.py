@@ -1,7 +1,6 @@
 """One command, one outcome, however often it is sent, and nothing acknowledged that is not durable."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any, cast
 from uuid import uuid4
 
@@ -11,7 +10,7 @@ import pytest
 from api.asyncapi import members
 from api.commands import GivenByPeople
 from domain.contexts import CONTEXTS
-from infra.log import Log, LogUnavailable, NewRecord, Partition
+from tests.api.holding import Held
 from tests.api.test_sessions import RECORDED
 from tests.api.world import World
 
@@ -42,6 +41,13 @@ async def test_a_retry_at_another_process_gets_the_first_outcome(world: World) -
         async with world.elsewhere() as there:
             again = await there.post("/session", json=body, headers=key)
     assert (again.status_code, again.json()) == (first.status_code, first.json())
+
+
+async def test_a_retry_does_not_wait_for_a_start_that_was_before(world: World) -> None:
+    async with world.whole.agent(), world.client() as ada:
+        body = RECORDED | {"enqueueOnly": False}
+        answers = [await ada.post("/session", json=body, headers={"Idempotency-Key": "k5"}) for _ in range(2)]
+    assert [answer.json()["status"] for answer in answers] == ["RUNNING", "RUNNING"]
 
 
 async def test_a_refusal_is_repeated_too(world: World) -> None:
@@ -95,7 +101,7 @@ async def test_who_does_not_want_to_wait_is_told_where_the_outcome_will_be(world
 async def test_an_outcome_that_takes_long_is_a_202(world: World) -> None:
     world.settings.__dict__["outcome_timeout"] = 0.05
     world.settings.__dict__["read_timeout"] = 0.2
-    stuck = _Held(world.log)
+    stuck = Held(world.log)
     async with world.elsewhere(log=stuck) as there:
         stuck.reading.clear()
         answer = await there.post("/session", json=RECORDED)
@@ -107,7 +113,7 @@ async def test_an_outcome_that_takes_long_is_a_202(world: World) -> None:
 
 
 async def test_a_log_that_cannot_be_written_is_a_503_and_nothing_is_acknowledged(world: World) -> None:
-    broken = _Held(world.log, fails=True)
+    broken = Held(world.log, fails=True)
     async with world.elsewhere(log=broken) as there:
         for headers in ({}, {"Prefer": "respond-async"}):
             answer = await there.post("/session", json=RECORDED, headers=headers)
@@ -118,7 +124,7 @@ async def test_a_log_that_cannot_be_written_is_a_503_and_nothing_is_acknowledged
 
 async def test_beyond_what_may_be_in_flight_the_answer_is_429(world: World) -> None:
     world.settings.__dict__["appends_in_flight_max"] = 2
-    slow = _Held(world.log)
+    slow = Held(world.log)
     slow.appending.clear()
     async with world.api(slow) as (url, services), world.client() as there:
         there.base_url = httpx.URL(url)
@@ -132,55 +138,6 @@ async def test_beyond_what_may_be_in_flight_the_answer_is_429(world: World) -> N
     assert refused.status_code == 429
     assert refused.headers["Retry-After"] == "1"
     assert [answer.status_code for answer in answers] == [201, 201]
-
-
-class _Held:
-    """A log whose appends and reads can be held up, or whose appends fail."""
-
-    def __init__(self, log: Log, *, fails: bool = False) -> None:
-        self._log = log
-        self._fails = fails
-        self.appending = asyncio.Event()
-        self.appending.set()
-        self.reading = asyncio.Event()
-        self.reading.set()
-
-    async def append(self, records: Sequence[NewRecord]) -> Sequence[int]:
-        if self._fails:
-            raise LogUnavailable("no brokers")
-        await self.appending.wait()
-        return await self._log.append(records)
-
-    def reader(self, starts: Any) -> Any:
-        held = self
-
-        class Reading:
-            async def __aenter__(self) -> Any:
-                self.context = held._log.reader(starts)
-                self.reader = await self.context.__aenter__()
-                return self
-
-            async def __aexit__(self, *error: Any) -> None:
-                await self.context.__aexit__(*error)
-
-            async def batch(self, at_most: int, within: float) -> Any:
-                records = await self.reader.batch(at_most, within)
-                await held.reading.wait()
-                return records
-
-            def position(self, partition: Partition) -> int:
-                return self.reader.position(partition)
-
-        return Reading()
-
-    def writer(self, transactional_id: str) -> Any:
-        return self._log.writer(transactional_id)
-
-    async def ends(self, partitions: Sequence[Partition]) -> Any:
-        return await self._log.ends(partitions)
-
-    async def starts(self, partitions: Sequence[Partition]) -> Any:
-        return await self._log.starts(partitions)
 
 
 # -- /refold/commands --------------------------------------------------------------------------------------------------

@@ -338,7 +338,7 @@ async def test_connections_that_break_at_any_moment_only_delay_it(tables: Pool, 
                     " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
                 )
                 broken += (await cursor.fetchone() or (0,))[0]
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.05)
         return broken
 
     async with asyncio.TaskGroup() as group:

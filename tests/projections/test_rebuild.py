@@ -187,6 +187,14 @@ async def test_a_changed_definition_is_built_anew_at_set_up(tables: Pool, monkey
     assert await hashes(tables) == before
 
 
+async def test_several_processes_may_set_up_at_the_same_time(pool: Pool) -> None:
+    scribe = Scribe(SETTINGS)
+    lives(scribe, 3)
+    log = await log_of(scribe)
+    made = await asyncio.gather(*(set_up(SETTINGS, log, pool) for _ in range(4)))
+    assert sorted(map(len, made)) == [0, 0, 0, len(PROJECTIONS)]
+
+
 async def test_settings_name_every_partition_of_a_projection(tables: Pool) -> None:
     """Fewer partitions in the settings than in the log would leave some out: those of the settings are read."""
     scribe = Scribe(Settings(topic_prefix="t.", partitions=3))

@@ -89,6 +89,30 @@ async def test_the_app_folds_what_is_there_and_what_comes_and_equals_a_fresh_fol
             assert verdict.events
 
 
+async def test_partitions_that_move_between_workers_lose_and_repeat_nothing(config: Settings, pool: Pool) -> None:
+    async with KafkaLog(config) as log:
+        await log.create_topics(all_topics(config))
+        scribe = Scribe(config)
+        lives(scribe, 60)
+        quarter = len(scribe.written) // 4
+        parts = [scribe.written[n : n + quarter] for n in range(0, len(scribe.written), quarter)]
+        await set_up(config, log, pool)
+        await write(log, parts[0])
+        async with running(projecting_app(config, log, pool)):
+            await everything_is_folded(config, log, pool)
+            async with running(projecting_app(config, log, pool)):
+                for part in parts[1:3]:  # while partitions go from the first to the second
+                    await write(log, part)
+                await everything_is_folded(config, log, pool)
+            for part in parts[3:]:  # and back
+                await write(log, part)
+            await everything_is_folded(config, log, pool)
+        for name in ("sessions", "command_outcomes"):
+            verdict = await verify(config, log, pool, PROJECTIONS[name])
+            assert verdict.identical
+            assert verdict.events == sum(map(len, scribe.written))
+
+
 async def test_events_folded_before_a_database_was_lost_are_folded_again_although_kafka_has_them_committed(
     config: Settings, pool: Pool
 ) -> None:
