@@ -11,7 +11,7 @@ from api.answers import accepted_for_later, json
 from api.auth import Caller as Signer
 from api.deps import All, Body, Caller, Known
 from api.problems import Problem, invalid
-from api.session_requests import refuse_nul
+from api.session_requests import placed_where_allowed, refuse_nul, with_ids
 from api.writing import accepted, command_id_from, command_id_of, now, result_of, wants_async
 from domain.directory.messages import DirectoryCommand, DirectoryCommands
 from domain.messages import Command
@@ -45,14 +45,17 @@ async def give(request: Request, body: Body, caller: Caller, all_: All) -> Respo
     """Send a command. The answer is its outcome; with `Prefer: respond-async`, or if it takes long, where that will be.
 
     About sessions: one's own. About the directory and agents: for admins. Everything else is given by Refold itself.
-    `at` is set here: nobody else's clock decides.
+    `at` is set here: nobody else's clock decides. So are the ids of a new session and its kernels.
     """
-    command = _read(body)
+    command_id = command_id_of(request.headers, caller)
+    command = _read(body, command_id)
     _check_rights(command, caller)
+    if isinstance(command, RequestSession):
+        command = placed_where_allowed(command, caller, all_.tail.directory)
     sent = await all_.writing.send(
         _context_of(command),
         command,
-        command_id_of(request.headers, caller),
+        command_id,
         caller,
         request.headers.get("traceparent"),
     )
@@ -85,7 +88,7 @@ async def outcome(command_id: str, caller: Caller, all_: All, known: Known) -> R
     )
 
 
-def _read(body: bytes) -> Command:
+def _read(body: bytes, command_id: str) -> Command:
     """Raises `ValidationError`, or `Problem` where it is no JSON object."""
     try:
         told = orjson.loads(refuse_nul(body))
@@ -93,6 +96,8 @@ def _read(body: bytes) -> Command:
         raise invalid("body", "json_invalid", f"the body is not JSON: {error}") from error
     if not isinstance(told, dict):
         raise invalid("body", "object", "the body must be a JSON object")
+    if told.get("type") == "RequestSession":
+        told = with_ids(told, command_id)
     return _GIVEN.validate_python({**told, "at": now()})
 
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
 from api.auth import Caller
 from api.problems import Problem, invalid, unsupported
-from domain.directory.state import Directory
+from domain.directory.state import Directory, ResourceGroup
 from domain.messages import AccessKey, KernelId, SessionId
 from domain.session.messages import RequestSession, Seat, SessionName, SessionSpec
 from domain.session.status import ClusterMode, SessionType
@@ -164,14 +164,10 @@ def request_session(
 
     Raises `Refused` for bad amounts, `Problem` for a project or resource group that is not there or not his.
     """
-    session_id = SessionId(str(uuid5(UUID(command_id), "session")))
+    session_id = session_id_of(command_id)
     config = new.config
-    group = directory.groups.get(config.resource_group or "default")
-    if group is None or not group.active:
-        raise invalid(
-            "config.scalingGroup", "unknown", f"there is no resource group {config.resource_group or 'default'}"
-        )
-    _check_project(new, caller, directory)
+    group = _group(config.resource_group or "default", "config.scalingGroup", directory)
+    _check_project(new.domain, new.group, "group", caller, directory)
     size = config.cluster_size if config.cluster_size and new.cluster_size == 1 else new.cluster_size
     return RequestSession(
         at=at,
@@ -201,14 +197,45 @@ def _texts_of(resources: Mapping[str, str | int | float] | None) -> dict[str, st
     return {name: str(amount) for name, amount in (resources or {}).items()}
 
 
-def _check_project(new: NewSession, caller: Caller, directory: Directory) -> None:
-    project = directory.project(new.domain, new.group)
+def session_id_of(command_id: str) -> SessionId:
+    """The id of the session a command asks for: nobody chooses one, so nobody can name another's."""
+    return SessionId(str(uuid5(UUID(command_id), "session")))
+
+
+def with_ids(told: Mapping[str, Any], command_id: str) -> dict[str, Any]:
+    """A `RequestSession` as people give it, with the ids of its session and kernels filled in."""
+    session_id = session_id_of(command_id)
+    filled: list[Any] = []
+    seats = told.get("kernels") or [{"role": "main", "index": 1}]
+    for seat in seats if isinstance(seats, list) else [seats]:
+        if isinstance(seat, dict):
+            name = f"{seat.get('role')}{seat.get('index')}"
+            seat = {**seat, "kernel_id": str(uuid5(UUID(session_id), name)) if filled else session_id}
+        filled.append(seat)
+    return {**told, "session_id": session_id, "kernels": filled}
+
+
+def placed_where_allowed(command: RequestSession, caller: Caller, directory: Directory) -> RequestSession:
+    """The command for the cell of its resource group, if group and project may be used. Raises `Problem`."""
+    spec = command.spec
+    group = _group(spec.resource_group, "spec.resource_group", directory)
+    _check_project(spec.domain, spec.project, "spec.project", caller, directory)
+    return command.model_copy(update={"spec": spec.model_copy(update={"cell": group.cell})})
+
+
+def _group(name: str, field: str, directory: Directory) -> ResourceGroup:
+    group = directory.groups.get(name)
+    if group is None or not group.active:
+        raise invalid(field, "unknown", f"there is no resource group {name}")
+    return group
+
+
+def _check_project(domain: str, name: str, field: str, caller: Caller, directory: Directory) -> None:
+    project = directory.project(domain, name)
     if project is None or not project.active:
-        raise invalid("group", "unknown", f"there is no project {new.group} in the domain {new.domain}")
+        raise invalid(field, "unknown", f"there is no project {name} in the domain {domain}")
     if not caller.is_admin and project.project_id not in caller.identity.user.projects:
-        raise Problem(
-            403, "generic-forbidden", "Forbidden operation", f"you are not a member of {new.group}", field="group"
-        )
+        raise Problem(403, "generic-forbidden", "Forbidden operation", f"you are not a member of {name}", field=field)
 
 
 def _seats(session_id: SessionId, size: int) -> tuple[Seat, ...]:

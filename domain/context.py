@@ -41,8 +41,8 @@ class Alarm:
 class Context(Generic[C, E, S]):
     """A decider with its vocabulary. All functions are pure; `evolve` accepts every event that was ever written.
 
-    `empty` is the state of a boundary key of which nothing is known yet. `consequences` and `alarm` see the state before
-    the event, so that what has just ended still says where it was.
+    `empty` is the state of a boundary key of which nothing is known yet. `consequences` and `alarm` see the state
+    before the event, so that what has just ended still says where it was.
     """
 
     name: str

@@ -149,12 +149,12 @@ async def live_fold(here: Installation, count: int, say: Say) -> Figures:
         sender = Sender(here.settings, log, "bench")
         given = [("session", command, str(uuid4())) for command in _requests_and_cancellations(count)]
         await sender.send_all(given, "bench")
-        stopped_at = time.monotonic()
-        while time.monotonic() - stopped_at < 4:  # longer, and their group would take them for dead
-            await asyncio.sleep(0.1)
         goal = await _quiet(log, here, every=0.2)
         here.running["handlers"].send_signal(signal.SIGCONT)
         began = time.monotonic()
+        while await _folded(pool) == before:  # until they have woken up
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
         await _until_folded(log, pool, here)
         seconds = time.monotonic() - began
         await here.stop("workers", "handlers")

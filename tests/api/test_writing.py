@@ -179,6 +179,38 @@ async def test_nobody_gives_what_is_not_his_to_give(world: World, command: dict[
     assert answer.status_code == status, answer.text
 
 
+async def test_nobody_chooses_the_ids_of_a_session_or_its_kernels(world: World) -> None:
+    """With another's ids, one's own stop would end his kernels."""
+    theirs = str(uuid4())
+    command = {
+        "type": "RequestSession",
+        "owner": "AKADA",
+        "session_id": theirs,
+        "name": "mine",
+        "spec": {"image": "python", "slots": {"cpu": 1000}},
+        "kernels": [
+            {"kernel_id": theirs, "role": "main", "index": 1},
+            {"kernel_id": theirs, "role": "sub", "index": 1},
+        ],
+    }
+    async with world.client() as ada:
+        answer = await ada.post("/refold/commands", json=command)
+    [requested] = answer.json()["events"]
+    assert theirs not in str(requested)
+    assert requested["kernels"][0]["kernel_id"] == requested["session_id"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"), [({"resource_group": "nowhere"}, "spec.resource_group"), ({"project": "no"}, "spec.project")]
+)
+async def test_a_session_goes_only_where_its_owner_may_go(world: World, spec: dict[str, str], field: str) -> None:
+    command = {"type": "RequestSession", "owner": "AKADA", "name": "mine"}
+    async with world.client() as ada:
+        asked = {**command, "spec": {"image": "python", "slots": {"cpu": 1000}, "cell": "other", **spec}}
+        answer = await ada.post("/refold/commands", json=asked)
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+
+
 def test_exactly_what_the_domain_says_is_given_by_people() -> None:
     given = {model.__name__ for model in members(GivenByPeople)}
     by_people = {

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID, uuid4, uuid5
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -128,7 +129,6 @@ class People:
     async def live(self, number: int) -> None:
         """One session, of one of several kinds."""
         kind = self._dice.choice(["echo", "sleep", "fail", "cluster", "broken", "interactive", "interactive"])
-        session_id = str(uuid4())
         kernels = 3 if kind == "cluster" else 1
         spec: dict[str, object] = {"image": "fake/image", "slots": {"cpu": 500, "mem": 2**28}}
         match kind:
@@ -140,36 +140,33 @@ class People:
                 spec |= {"session_type": "batch", "startup_command": "exit 3"}
             case "broken":
                 spec |= {"image": "fake/fail-start"}
-        seats = [
-            {
-                "kernel_id": session_id if index == 0 else str(uuid5(UUID(session_id), str(index))),
-                "role": "sub" if index else "main",
-                "index": index or 1,
-            }
-            for index in range(kernels)
-        ]
+        seats = [{"role": "sub" if index else "main", "index": index or 1} for index in range(kernels)]
+        events = await self._give("RequestSession", name=f"s-{number}", spec=spec, kernels=seats)
+        session_id = str(events[0]["session_id"])
         self.sessions.append(session_id)
-        await self._give("RequestSession", session_id, name=f"s-{number}", spec=spec, kernels=seats)
         if kind == "interactive":
             await asyncio.sleep(self._dice.uniform(0, 10))
-            await self._give("TerminateSession", session_id)
+            await self._give("TerminateSession", session_id=session_id)
 
-    async def _give(self, kind: str, session_id: str, **parts: object) -> None:
-        key = str(uuid4())
-        command = {"type": kind, "owner": ADMIN.access_key, "session_id": session_id, **parts}
+    async def _give(self, kind: str, **parts: object) -> list[dict[str, object]]:
+        """Send a command until it is acknowledged, and ask until its outcome is known; its events."""
+        command = {"type": kind, "owner": ADMIN.access_key, **parts}
+        key = {"Idempotency-Key": f'"{uuid4()}"'}
+        answer = await self._until_answered("POST", "/refold/commands", json=command, headers=key)
+        self.acknowledged.append(answer.json()["command_id"])
+        while answer.status_code == 202:
+            await asyncio.sleep(0.5)
+            answer = await self._until_answered("GET", f"/refold/commands/{self.acknowledged[-1]}")
+        return list(answer.json().get("events", []))
+
+    async def _until_answered(self, method: str, path: str, **parts: Any) -> httpx.Response:
         while True:
             with suppress(httpx.HTTPError):
-                answer = await self._client.post(
-                    "/refold/commands", json=command, headers={"Idempotency-Key": f'"{key}"'}
-                )
-                if answer.status_code in (200, 202):
-                    told = answer.json() if answer.status_code == 200 else {}
-                    location = answer.headers.get("Location", "")
-                    self.acknowledged.append(told.get("command_id") or location.rpartition("/")[2])
-                    return
-                if answer.status_code not in (429, 500, 502, 503, 504):
-                    raise AssertionError(f"{kind}: {answer.status_code} {answer.text}")
-                assert answer.status_code != 500, answer.text
+                answer = await self._client.request(method, path, **parts)
+                is_unknown_yet = method == "GET" and answer.status_code == 404
+                if answer.status_code not in (429, 502, 503, 504) and not is_unknown_yet:
+                    assert answer.status_code in (200, 202), f"{path}: {answer.status_code} {answer.text}"
+                    return answer
             await asyncio.sleep(self._dice.uniform(0.2, 1))
 
     async def close(self) -> None:
