@@ -1,5 +1,6 @@
 """Every setting there is. Each is read from the environment as REFOLD_<NAME>; the README lists them in one table."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -90,6 +91,16 @@ class Settings(BaseSettings):
     )
     agent_log_bytes_max: int = Field(10 * 1024 * 1024, ge=4096, description="Bytes of output kept for each kernel.")
     docker_socket: str = Field("/var/run/docker.sock", description="Unix socket of the Docker daemon.")
+
+    def environment(self) -> dict[str, str]:
+        """What was chosen, as a process started with it reads it. Holds secrets in clear."""
+        texts: dict[str, str] = {}
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            texts[f"REFOLD_{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
+        return texts
 
 
 @lru_cache

@@ -57,9 +57,7 @@ def configure_logging(settings: Settings, process: str) -> None:
 
 
 @asynccontextmanager
-async def serve_health(
-    host: str, port: int, ready: Ready, routes: Sequence[web.RouteDef] = ()
-) -> AsyncIterator[int]:
+async def serve_health(host: str, port: int, ready: Ready, routes: Sequence[web.RouteDef] = ()) -> AsyncIterator[int]:
     """Serve /health (the process lives), /ready (it can do its work: 200 or 503), /metrics, and `routes`; the port it
     got."""
 

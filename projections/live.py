@@ -7,7 +7,8 @@ is read from the log. Within one assignment deliveries follow one another.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
@@ -24,6 +25,8 @@ from projections.store import (
     save,
 )
 from projections.table import AnyTable, Key, Projection, Rows
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +82,7 @@ class Projector:
             try:
                 wanted = set(partitions)
                 await self._prepare(wanted)
-                await self._read_up_to(await self._log.ends(sorted(wanted, key=str)))
+                await self._read_up_to(await _to_the_end(self._log.ends(sorted(wanted, key=str))))
             except BaseException:
                 self._forget()
                 raise
@@ -176,6 +179,15 @@ async def load_for(
                 key = table.key_of(row)
                 known[key] = row
                 found.append((table, key))
+
+
+async def _to_the_end(question: Coroutine[Any, Any, T]) -> T:
+    """The answer; a cancellation waits for it: a Kafka client cancelled while it starts leaves a connection open."""
+    asking = asyncio.create_task(question)
+    try:
+        return await asyncio.shield(asking)
+    finally:
+        await asyncio.wait([asking])
 
 
 def _firsts(records: Sequence[Record]) -> dict[Partition, int]:

@@ -1,9 +1,8 @@
 """A Refold of processes on the servers that `infra/test` has started: own topics, own database, a fake agent."""
 
 import asyncio
-import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,13 @@ from infra.supervise import Child, Crash, Supervisor
 ROOT = Path(__file__).parent.parent
 _READY_SECONDS = 60.0
 _SLOTS = {"cpu": "64", "mem": "256g"}
-_SECRETS = ("database", "master_key", "internal_key")
+PROCESSES: Mapping[str, Sequence[str]] = {"workers": ["workers"], "api": ["api"], "agent": ["agents"]}
+"""Name → what `python -m` gets."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """`supervisor` has the children `workers`, `api` and `agent`; `crashes` tells of those that ended by themselves."""
+    """`supervisor` has the processes as its children; `crashes` tells of those that ended by themselves."""
 
     settings: Settings
     admin: Admin
@@ -47,21 +47,11 @@ class Stack:
         auth = KeypairAuth(self.admin.access_key, self.admin.secret_key)
         return httpx.AsyncClient(base_url=self.endpoint, auth=auth, headers=headers, timeout=30)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """The settings, as a process reads them."""
-        return environment_of(self.settings)
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    chosen: dict[str, Any] = settings.model_dump(mode="json", exclude_unset=True)
-    chosen |= {name: getattr(settings, name).get_secret_value() for name in _SECRETS if name in chosen}
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in chosen.items()}
-    return {f"REFOLD_{name.upper()}": text for name, text in texts.items()}
-
 
 @asynccontextmanager
-async def running_stack(kafka: str, database: str, folder: Path, **changed: Any) -> AsyncIterator[Stack]:
+async def running_stack(
+    kafka: str, database: str, folder: Path, processes: Mapping[str, Sequence[str]] = PROCESSES, **changed: Any
+) -> AsyncIterator[Stack]:
     """Everything up and ready; stopped, and its database dropped, when the block ends."""
     name = f"stack_{uuid4().hex[:10]}"
     url = await _create_database(database, name)
@@ -86,17 +76,17 @@ async def running_stack(kafka: str, database: str, folder: Path, **changed: Any)
         crashes: list[Crash] = []
         async with Supervisor(folder / "logs", crashes.append) as supervisor:
             stack = Stack(settings, admin, supervisor, crashes)
-            for child, module in (("workers", "workers"), ("api", "api"), ("agent", "agents")):
-                await supervisor.start(_child(child, module, stack.environment))
+            for child, arguments in processes.items():
+                await supervisor.start(_child(child, arguments, settings.environment()))
             await _until_ready(stack)
             yield stack
     finally:
         await _drop_database(database, name)
 
 
-def _child(name: str, module: str, environment: Mapping[str, str]) -> Child:
+def _child(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
     base = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    return Child(name, (sys.executable, "-P", "-m", module), env={**base, **environment}, cwd=ROOT)
+    return Child(name, (sys.executable, "-P", "-m", *arguments), env={**base, **environment}, cwd=ROOT)
 
 
 async def _until_ready(stack: Stack) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -23,6 +23,9 @@ from workers.ownership import Ownership, ShardId
 from workers.shard import Shard
 
 _log = structlog.get_logger("workers")
+
+_STOP_SECONDS = 8.0
+"""Longest time a stop in good order may take: what starts us gives us ten."""
 
 
 class Part(StrEnum):
@@ -71,13 +74,21 @@ async def _run(config: Settings, part: Part) -> None:
                 tasks.append(asyncio.create_task(run_handlers(config, stop)))
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in (stopped, *tasks):
-                task.cancel()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end
+            await _end(stopped, *tasks)
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
     _log.info("worker stopped", worker=worker_id)
+
+
+async def _end(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel them and wait; not for ever: Faust waits for a Kafka that may never answer again."""
+    for task in tasks:
+        task.cancel()
+    _, pending = await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+    if pending:
+        _log.warning("stopped at once: Kafka does not answer, and nothing is lost by not waiting for it")
+        os._exit(1)  # not sys.exit, which would wait for Faust's thread
 
 
 def _shard(config: Settings, log: KafkaLog, shard: ShardId, worker_id: str) -> Shard:

@@ -18,7 +18,7 @@ _ROUNDS = 8
 
 async def docker_session(here: Installation, socket: Path, image: str, say: Say) -> Figures:
     """Medians of: from `POST /session` to its answer that it runs; and `docker run -d` with the same limits."""
-    agent = dict(os.environ) | here.environment
+    agent = dict(os.environ) | here.settings.environment()
     agent |= {
         "REFOLD_AGENT_ID": "docker",
         "REFOLD_AGENT_RUNTIME": "docker",

@@ -12,7 +12,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
-from pydantic import SecretStr
 
 from domain.directory.messages import CreateResourceGroup, PutKeypairPolicy
 from domain.messages import Cell
@@ -41,17 +40,6 @@ class Installation:
     crashes: list[str]
     running: dict[str, "asyncio.subprocess.Process"] = field(default_factory=dict)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        chosen = self.settings.model_dump(mode="json", include=self.settings.model_fields_set)
-        secret = {
-            name: value.get_secret_value()
-            for name in chosen
-            if isinstance(value := getattr(self.settings, name), SecretStr)
-        }
-        slots = {"agent_slots": '{"cpu": "64", "mem": "256g"}'}
-        return {f"REFOLD_{name.upper()}": str(value) for name, value in (chosen | secret | slots).items()}
-
     async def start(self, name: str, *arguments: str, called: str = "") -> None:
         """`python -m NAME ARGUMENTS`, with its log in the data folder. `called`: its name here, if not that one."""
         called = called or name
@@ -60,7 +48,7 @@ class Installation:
             self.running[called] = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", name, *arguments),
                 cwd=ROOT,
-                env=dict(os.environ) | self.environment,
+                env=dict(os.environ) | self.settings.environment(),
                 stdout=log,
                 stderr=log,
             )
@@ -112,6 +100,7 @@ async def installation(folder: Path, **chosen: object) -> AsyncIterator[Installa
                 "api_port": ports(folder, "api")["api"],
                 "agent_id": "bench",
                 "agent_runtime": "fake",
+                "agent_slots": {"cpu": "64", "mem": "256g"},
             }
             | chosen
         )

@@ -188,7 +188,7 @@ async def rebuild(here: Installation, say: Say) -> Figures:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "projections", "rebuild", "sessions"),
         cwd=ROOT,
-        env=dict(os.environ) | here.environment,
+        env=dict(os.environ) | here.settings.environment(),
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await process.communicate()

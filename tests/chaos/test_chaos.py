@@ -8,32 +8,27 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from infra.embedded.folder import ports
 from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.kafka import KafkaLog
 from infra.postgres import open_pool
-from infra.secrets import new_key
-from infra.settings import Settings
-from infra.setup import Admin, set_up
-from infra.signing import KeypairAuth
-from infra.supervise import Child, Crash, Supervisor
+from infra.supervise import Crash, Supervisor
 from tests.chaos.checker import judge, read_world
+from tests.stack import Stack, running_stack
 
 ROOT = Path(__file__).parent.parent.parent
 SESSIONS = 300
 CHAOS_SECONDS = 75.0
 END_SECONDS = 120.0
-ADMIN = Admin("admin@refold.test", "correct horse", "AKIACHAOSCHAOSCHAOS0", "s" * 40)
 
 PROCESSES = {
     "workers-1": ["workers", "--part", "shards"],
@@ -46,72 +41,34 @@ PROCESSES = {
 
 @dataclass
 class Installation:
-    """A whole Refold as processes of this machine, each of them at the test's mercy."""
+    """A whole Refold with servers of its own, every process of it at the test's mercy."""
 
-    folder: Path
-    settings: Settings
-    supervisor: Supervisor
-    crashes: list[str] = field(default_factory=list)
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.settings.api_port}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        chosen = self.settings.model_dump(mode="json", exclude_unset=True)
-        for name in ("database", "master_key", "internal_key"):
-            chosen[name] = getattr(self.settings, name).get_secret_value()
-        return {f"REFOLD_{name.upper()}": str(value) for name, value in chosen.items() if name != "agent_slots"} | {
-            "REFOLD_AGENT_SLOTS": '{"cpu": "16", "mem": "64g"}'
-        }
+    stack: Stack
+    servers: Supervisor
+    crashes: list[Crash]
 
     def hit(self, name: str, number: signal.Signals) -> int | None:
-        pid = self.supervisor.pid(name)
+        """Send a signal to a process; its id, if there is one at the moment."""
+        pid = self.pid(name)
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         return pid
 
+    def pid(self, name: str) -> int | None:
+        return (self.stack.supervisor if name in PROCESSES else self.servers).pid(name)
+
 
 @asynccontextmanager
 async def installation(folder: Path) -> AsyncIterator[Installation]:
-    crashes: list[str] = []
-
-    def note(crash: Crash) -> None:
-        crashes.append(str(crash))
-
-    chosen = ports(folder, "kafka", "controller", "postgres", "api")
+    chosen = ports(folder, "kafka", "controller", "postgres")
     kafka = EmbeddedKafka(folder, chosen["kafka"], chosen["controller"], jars_dir=ROOT / ".refold" / "jars")
     postgres = EmbeddedPostgres(folder, chosen["postgres"])
-    async with Supervisor(folder / "logs", note) as supervisor:
-        await asyncio.gather(kafka.run_by(supervisor), postgres.run_by(supervisor))
-        settings = Settings(
-            data_dir=folder,
-            kafka=kafka.bootstrap,
-            database=SecretStr(postgres.dsn),
-            master_key=SecretStr(new_key()),
-            internal_key=SecretStr(new_key()),
-            api_port=chosen["api"],
-            partitions=3,
-            agent_id="agent-1",
-            agent_runtime="fake",
-        )
-        here = Installation(folder, settings, supervisor, crashes)
-        await set_up(settings, ADMIN)
-        for name, command in PROCESSES.items():
-            argv = (sys.executable, "-m", *command)
-            await supervisor.start(Child(name=name, argv=argv, cwd=ROOT, env=dict(os.environ) | here.environment))
-        async with asyncio.timeout(60), httpx.AsyncClient() as client:
-            while not await _is_ready(client, here.endpoint):
-                await asyncio.sleep(0.2)
-        yield here
-
-
-async def _is_ready(client: httpx.AsyncClient, endpoint: str) -> bool:
-    with suppress(httpx.HTTPError):
-        return (await client.get(f"{endpoint}/ready")).status_code == 200
-    return False
+    crashes: list[Crash] = []
+    async with Supervisor(folder / "logs", crashes.append) as servers:
+        await asyncio.gather(kafka.run_by(servers), postgres.run_by(servers))
+        async with running_stack(kafka.bootstrap, postgres.dsn, folder, PROCESSES, agent_id="agent-1") as stack:
+            yield Installation(stack, servers, crashes)
 
 
 class People:
@@ -120,11 +77,9 @@ class People:
     def __init__(self, here: Installation, dice: random.Random) -> None:
         self.acknowledged: list[str] = []
         self.sessions: list[str] = []
-        self._here = here
+        self._owner = here.stack.admin.access_key
         self._dice = dice
-        self._client = httpx.AsyncClient(
-            base_url=here.endpoint, auth=KeypairAuth(ADMIN.access_key, ADMIN.secret_key), timeout=20
-        )
+        self._client = here.stack.client()
 
     async def live(self, number: int) -> None:
         """One session, of one of several kinds."""
@@ -150,7 +105,7 @@ class People:
 
     async def _give(self, kind: str, **parts: object) -> list[dict[str, object]]:
         """Send a command until it is acknowledged, and ask until its outcome is known; its events."""
-        command = {"type": kind, "owner": ADMIN.access_key, **parts}
+        command = {"type": kind, "owner": self._owner, **parts}
         key = {"Idempotency-Key": f'"{uuid4()}"'}
         answer = await self._until_answered("POST", "/refold/commands", json=command, headers=key)
         self.acknowledged.append(answer.json()["command_id"])
@@ -201,13 +156,13 @@ async def havoc(here: Installation, dice: random.Random, until: float) -> list[s
 async def _stop_for(here: Installation, victim: str, seconds: float) -> None:
     pid = here.hit(victim, signal.SIGSTOP)
     await asyncio.sleep(seconds)
-    if pid is not None and here.supervisor.pid(victim) == pid:
+    if pid is not None and here.pid(victim) == pid:
         here.hit(victim, signal.SIGCONT)
 
 
 async def all_ended(here: Installation, sessions: list[str]) -> list[str]:
     """Wait until the projection shows every session ended; those that do not come to an end."""
-    async with open_pool(here.settings) as pool:
+    async with open_pool(here.stack.settings) as pool:
         end = time.monotonic() + END_SECONDS
         while True:
             async with pool.connection() as db:
@@ -239,13 +194,13 @@ async def test_no_kill_or_pause_loses_or_repeats_anything(tmp_path: Path) -> Non
                 await asyncio.sleep(CHAOS_SECONDS / SESSIONS)
         print(await hits)
         left = await all_ended(here, people.sessions)
-        print("\n".join(here.crashes))
+        print(*here.stack.crashes, *here.crashes, sep="\n")
         await people.close()
-        async with KafkaLog(here.settings) as log:
+        async with KafkaLog(here.stack.settings) as log:
             world = await read_world(
                 log,
-                here.settings.topic_prefix,
-                here.settings.partitions,
+                here.stack.settings.topic_prefix,
+                here.stack.settings.partitions,
                 people.acknowledged,
                 [tmp_path / "agents" / "agent-1"],
             )
@@ -255,6 +210,6 @@ async def test_no_kill_or_pause_loses_or_repeats_anything(tmp_path: Path) -> Non
         verify = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "projections", "verify", "--all"),
             cwd=ROOT,
-            env=dict(os.environ) | here.environment,
+            env=dict(os.environ) | here.stack.settings.environment(),
         )
         assert await verify.wait() == 0, "a projection is not the fold of the log"
