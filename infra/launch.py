@@ -35,7 +35,12 @@ from infra.supervise import Child, Crash, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS_MAX = 60.0
-SERVICES = {"workers": "workers", "api": "api", "agent": "agents"}  # in the order they start; name: module
+SERVICES = {  # in the order they start: name, and what `python -m` gets
+    "shards": ("workers", "--part", "shards"),
+    "handlers": ("workers", "--part", "handlers"),  # apart, so that a crash of Faust stops no decision
+    "api": ("api",),
+    "agent": ("agents",),
+}
 
 app = typer.Typer(add_completion=False)
 console = Console(highlight=False, soft_wrap=True)
@@ -147,8 +152,8 @@ async def _set_up(admin: Credentials) -> None:
 
 
 async def _start_services(installation: Installation, supervisor: Supervisor) -> None:
-    for name, module in SERVICES.items():
-        await supervisor.start(Child(name, (sys.executable, "-P", "-m", module), cwd=ROOT))
+    for name, arguments in SERVICES.items():
+        await supervisor.start(Child(name, (sys.executable, "-P", "-m", *arguments), cwd=ROOT))
     end = time.monotonic() + READY_SECONDS_MAX
     auth = KeypairAuth(installation.admin.access_key, installation.admin.secret_key)
     async with httpx.AsyncClient(base_url=installation.endpoint, timeout=5.0) as api:

@@ -79,7 +79,8 @@ def projecting_app(settings: Settings, log: Log, pool: Pool) -> ProjectingApp:
         broker_heartbeat_interval=1.0,
         # A fold that is shown again is harmless, so a rebalance need not wait for one that waits for Postgres.
         stream_wait_empty=False,
-        stream_buffer_maxsize=4096,
+        # When it is full Faust looks again only a second later; half of it lasts that long.
+        stream_buffer_maxsize=16_384,
         store="memory://",
         loop=asyncio.get_running_loop(),
     )

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 
@@ -26,6 +27,8 @@ async def docker_session(here: Installation, socket: Path, image: str, say: Say)
     }
     agent |= {"REFOLD_DOCKER_SOCKET": str(socket), "REFOLD_AGENT_GROUP": "docker"}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "agents", cwd=ROOT, env=agent)
+    network = f"bench-{uuid4().hex[:8]}"  # the engine has none by default; our agent makes its own too
+    await _docker(socket, "network", "create", network)
     ours: list[float] = []
     bare: list[float] = []
     try:
@@ -34,13 +37,14 @@ async def docker_session(here: Installation, socket: Path, image: str, say: Say)
         async with httpx.AsyncClient(base_url=url, auth=auth, timeout=60) as client:
             for number in range(-1, _ROUNDS):
                 session = await _session(client, image, number)
-                plain = await _docker_run(socket, image, number)
+                plain = await _docker_run(socket, image, network)
                 if number >= 0:  # the first round warms both up
                     ours.append(session)
                     bare.append(plain)
     finally:
         process.terminate()
         await process.wait()
+        await _docker(socket, "network", "rm", network)
     ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
     say(f"{len(ratios)} pairs")
     return {
@@ -66,11 +70,11 @@ async def _session(client: httpx.AsyncClient, image: str, number: int) -> float:
     return took
 
 
-async def _docker_run(socket: Path, image: str, number: int) -> float:
-    name = f"bare-{number + 1}"
+async def _docker_run(socket: Path, image: str, network: str) -> float:
+    name = f"bare-{uuid4().hex[:12]}"
     limits = ("--cpus=1", "--memory=256m", "--pids-limit=4096", "--cap-drop=ALL", "--user=1000:1000", "--init")
     began = time.monotonic()
-    await _docker(socket, "run", "-d", "--name", name, *limits, image, "sleep", "infinity")
+    await _docker(socket, "run", "-d", "--name", name, "--network", network, *limits, image, "sleep", "infinity")
     took = time.monotonic() - began
     await _docker(socket, "rm", "-f", name)
     return took

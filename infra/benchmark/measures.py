@@ -27,7 +27,7 @@ from domain.session.messages import (
 from infra.benchmark.installation import ADMIN, ROOT, Installation
 from infra.benchmark.load import Answer, Keypair, Load, Signer, quantile
 from infra.kafka import KafkaLog
-from infra.log import Log, Partition
+from infra.log import Log, Partition, Reader
 from infra.postgres import Pool, open_pool
 from infra.sending import Sender
 from infra.topics import events
@@ -114,10 +114,7 @@ async def takeover(here: Installation, say: Say) -> Figures:
             here.running[victim].kill()
             began = time.monotonic()
             await Sender(here.settings, log, "bench").send_all(given, "bench")
-            waiting = {command_id for _, _, command_id in given}
-            while waiting:
-                told = await reader.batch(at_most=500, within=1.0)
-                waiting -= {record.header("ce_causationid") or "" for record in told}
+            await _all_told(reader, given)
             seconds = time.monotonic() - began
     say(f"{victim} was killed; {len(given)} commands to all partitions were settled {seconds:.1f} s later")
     await here.stop("workers", "workers-2")
@@ -148,7 +145,9 @@ async def live_fold(here: Installation, count: int, say: Say) -> Figures:
         here.running["handlers"].send_signal(signal.SIGSTOP)
         sender = Sender(here.settings, log, "bench")
         given = [("session", command, str(uuid4())) for command in _requests_and_cancellations(count)]
-        await sender.send_all(given, "bench")
+        async with log.reader(dict.fromkeys(_events(here, "session"), -1)) as reader:
+            await sender.send_all(given, "bench")
+            await _all_told(reader, given)
         goal = await _quiet(log, here, every=0.2)
         here.running["handlers"].send_signal(signal.SIGCONT)
         began = time.monotonic()
@@ -160,6 +159,14 @@ async def live_fold(here: Installation, count: int, say: Say) -> Figures:
         await here.stop("workers", "handlers")
     say(f"{goal - before} offsets folded in {seconds:.2f} s")
     return {"live_fold_events_per_second": (goal - before) / seconds}
+
+
+async def _all_told(reader: Reader, given: Sequence[tuple[str, Command, str]]) -> None:
+    """Wait until each of the commands has an outcome."""
+    waiting = {command_id for _, _, command_id in given}
+    while waiting:
+        told = await reader.batch(at_most=5000, within=1.0)
+        waiting -= {record.header("ce_causationid") or "" for record in told}
 
 
 async def _until_folded(log: Log, pool: Pool, here: Installation) -> None:
