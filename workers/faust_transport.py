@@ -8,7 +8,6 @@ from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from mode.services import WaitArgT, WaitResults
 
-
 _FETCH_WAIT_MS = 100
 
 
