@@ -55,7 +55,7 @@ async def real_outside(settings: Settings) -> AsyncIterator[tuple[Log, Known]]:
             except Unavailable as error:
                 _log.warning("the database does not answer; trying again", error=str(error))
                 await asyncio.sleep(1)
-        waiter = await stack.enter_async_context(waiting(settings, pool))
+        waiter = await stack.enter_async_context(waiting(settings))
         yield log, Projections(settings, pool, waiter)
 
 

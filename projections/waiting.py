@@ -17,7 +17,7 @@ import structlog
 from psycopg import AsyncConnection
 
 from infra.log import Partition, Position
-from infra.postgres import Pool, connection, translated
+from infra.postgres import Connection, translated
 from infra.settings import Settings
 from infra.topics import commands, events
 from projections.catalogue import PROJECTIONS
@@ -47,9 +47,8 @@ class _Waiter:
 class Waiting:
     """`wait_for` may be called by any number of tasks at once, while `run` is running in another."""
 
-    def __init__(self, settings: Settings, pool: Pool) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._pool = pool
         self._reached: dict[tuple[str, Partition], int] = {}
         self._waiters: set[_Waiter] = set()
         self._look = asyncio.Event()
@@ -91,12 +90,9 @@ class Waiting:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        # A connection of its own, outside the pool: it listens as long as the process lives.
+        # Connections of their own, outside the pool: one listens as long as the process lives, the other looks.
         with translated():
-            listener = await AsyncConnection.connect(
-                self._settings.database.get_secret_value(), autocommit=True, connect_timeout=5
-            )
-            async with listener:
+            async with await self._connect() as listener, await self._connect() as looking:
                 await listener.execute(f"LISTEN {CHANNEL}")
                 hearing = asyncio.create_task(self._hear(listener))
                 hearing.add_done_callback(lambda _: self._look.set())
@@ -107,19 +103,22 @@ class Waiting:
                                 await self._look.wait()
                         self._look.clear()
                         if self._waiters:
-                            await self._read()
+                            await self._read(looking)
                     hearing.result()
                 finally:
                     hearing.cancel()
                     await asyncio.gather(hearing, return_exceptions=True)
 
-    async def _hear(self, listener: AsyncConnection) -> None:
+    async def _connect(self) -> Connection:
+        url = self._settings.database.get_secret_value()
+        return await AsyncConnection.connect(url, autocommit=True, connect_timeout=5)
+
+    async def _hear(self, listener: Connection) -> None:
         async for _ in listener.notifies():
             self._look.set()
 
-    async def _read(self) -> None:
-        async with connection(self._pool) as db:
-            checkpoints = await read_checkpoints(db, PROJECTIONS)
+    async def _read(self, db: Connection) -> None:
+        checkpoints = await read_checkpoints(db, PROJECTIONS)
         self._reached = {
             (projection, place): offset
             for (projection, partition), checkpoint in checkpoints.items()
@@ -142,9 +141,9 @@ class Waiting:
 
 
 @asynccontextmanager
-async def waiting(settings: Settings, pool: Pool) -> AsyncIterator[Waiting]:
+async def waiting(settings: Settings) -> AsyncIterator[Waiting]:
     """A `Waiting` that works as long as the block."""
-    one = Waiting(settings, pool)
+    one = Waiting(settings)
     running = asyncio.create_task(one.run())
     try:
         yield one

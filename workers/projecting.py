@@ -30,7 +30,7 @@ from workers.faust_transport import CommittedTransport
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500  # where a transaction's fixed cost no longer matters
-_WITHIN = 0.01  # seconds to wait for more
+_WITHIN = 0.002  # seconds to wait for more: while one batch is folded, the next one gathers by itself
 _RETRY_SECONDS, _RETRY_SECONDS_MAX = 0.1, 2.0
 
 FOLDED = Counter("refold_events_projected", "Events folded into projections.", ["context"])

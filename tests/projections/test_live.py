@@ -284,7 +284,7 @@ async def test_a_reader_waits_until_his_position_is_folded_and_not_longer(tables
     events = records[0].partition
     commands = Partition("t.session.commands", events.number)
     config = SETTINGS.model_copy(update={"database": SecretStr(own_database)})
-    async with waiting(config, tables) as waiter:
+    async with waiting(config) as waiter:
         one = projector("session", log, tables)
         await one.fold(records[:10])
         reached = Position({events: records[9].offset + 1})
