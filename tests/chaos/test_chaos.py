@@ -108,10 +108,11 @@ class People:
         command = {"type": kind, "owner": self._owner, **parts}
         key = {"Idempotency-Key": f'"{uuid4()}"'}
         answer = await self._until_answered("POST", "/refold/commands", json=command, headers=key)
-        self.acknowledged.append(answer.json()["command_id"])
+        command_id = answer.json()["command_id"]
+        self.acknowledged.append(command_id)
         while answer.status_code == 202:
             await asyncio.sleep(0.5)
-            answer = await self._until_answered("GET", f"/refold/commands/{self.acknowledged[-1]}")
+            answer = await self._until_answered("GET", f"/refold/commands/{command_id}")
         return list(answer.json().get("events", []))
 
     async def _until_answered(self, method: str, path: str, **parts: Any) -> httpx.Response:
