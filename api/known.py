@@ -54,6 +54,9 @@ class Known(Protocol):
     async def kernels(self, session: SessionRow) -> Sequence[KernelRow]:
         """In order, main first."""
 
+    async def detail(self, owner: str, reference: str) -> tuple[SessionRow, Sequence[KernelRow]] | None:
+        """What `find` finds, and its kernels."""
+
     async def history(self, session: SessionRow, start: int) -> Sequence[HistoryRow]:
         """From that offset of its partition on, a page of `HISTORY_PAGE`."""
 
@@ -101,6 +104,11 @@ class Projections:
     async def kernels(self, session: SessionRow) -> Sequence[KernelRow]:
         async with connection(self._pool) as db:
             return await session_list.kernels(db, session)
+
+    async def detail(self, owner: str, reference: str) -> tuple[SessionRow, Sequence[KernelRow]] | None:
+        async with connection(self._pool) as db:
+            session = await session_list.find(db, owner, reference)
+            return None if session is None else (session, await session_list.kernels(db, session))
 
     async def history(self, session: SessionRow, start: int) -> Sequence[HistoryRow]:
         async with connection(self._pool) as db:

@@ -1,8 +1,8 @@
 """Sessions, in the shapes the public client uses: ask for one, look at it, restart, rename and end it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -23,6 +23,8 @@ from infra.topics import events, partition_of
 from projections.session_list import KernelRow, SessionRow
 
 router = APIRouter(tags=["sessions"])
+
+T = TypeVar("T")
 
 _CONTEXT: Final = "session"
 _PENDING: Final = "PENDING"
@@ -123,8 +125,7 @@ async def _disconnected(request: Request) -> str:
 @router.get("/session/{reference}")
 async def show_session(reference: str, caller: Caller, all_: All, known: Known) -> Response:
     """A session by its id, its name, or the beginning of either. May be a moment old: send a position to be sure."""
-    session = await found(reference, caller, all_)
-    kernels = await known.kernels(session)
+    session, kernels = await _sought(reference, caller, all_, known.detail)
     return json(_detail(session, kernels))
 
 
@@ -250,13 +251,18 @@ async def resolve(reference: str, caller: Signer, all_: Services) -> SessionId:
 
 async def found(reference: str, caller: Signer, all_: Services) -> SessionRow:
     """The session as the projection knows it. Raises `Problem` (404)."""
+    return await _sought(reference, caller, all_, all_.known.find)
+
+
+async def _sought(reference: str, caller: Signer, all_: Services, find: Callable[[str, str], Awaitable[T | None]]) -> T:
+    """What `find(owner, reference)` finds, at the latest once the projection has caught up with the tail."""
     if len(reference) > _REFERENCE_MAX:
         raise invalid("session", "length", f"a session's name or id has at most {_REFERENCE_MAX} characters")
-    row = await all_.known.find(caller.owner, reference)
+    row = await find(caller.owner, reference)
     if row is None:
         seen = all_.tail.seen(partition_of(all_.settings, events(_CONTEXT), caller.owner))
         await all_.known.wait_for(seen, all_.settings.read_timeout)
-        row = await all_.known.find(caller.owner, reference)
+        row = await find(caller.owner, reference)
     if row is None:
         raise session_not_found(reference)
     return row

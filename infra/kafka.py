@@ -72,7 +72,8 @@ class KafkaLog:
 
     @asynccontextmanager
     async def reader(self, starts: Mapping[Partition, int]) -> AsyncIterator[Reader]:
-        consumer = self._consumer()
+        # While a request waits for news of some partitions, aiokafka does not ask for others: not for long then.
+        consumer = self._consumer(fetch_max_wait_ms=100 if len(starts) > 1 else 500)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(_stop_quietly, consumer)
             with _translated():
@@ -147,7 +148,7 @@ class KafkaLog:
         finally:
             await _stop_quietly(consumer)
 
-    def _consumer(self) -> AIOKafkaConsumer:
+    def _consumer(self, fetch_max_wait_ms: int = 100) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             group_id=None,
@@ -155,7 +156,7 @@ class KafkaLog:
             enable_auto_commit=False,
             auto_offset_reset="none",
             retry_backoff_ms=_RETRY_BACKOFF_MS,
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=fetch_max_wait_ms,
             max_partition_fetch_bytes=_REQUEST_MAX_BYTES,
         )
 

@@ -5,6 +5,7 @@ DatabaseError
 """
 
 import re
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ class Unavailable(DatabaseError):
 
 @asynccontextmanager
 async def open_pool(settings: Settings, size_max: int = 10) -> AsyncIterator[Pool]:
-    """Connections in autocommit, checked before each use, so that those of a restarted server are replaced unseen.
+    """Connections in autocommit. Those that a restarted server has closed are replaced unseen before each use.
 
     Raises `Unavailable` where no connection can be had at all.
     """
@@ -49,7 +50,7 @@ async def open_pool(settings: Settings, size_max: int = 10) -> AsyncIterator[Poo
             "application_name": settings.deployment,
         },
         configure=configure,
-        check=AsyncConnectionPool.check_connection,
+        check=_check,
         min_size=1,
         max_size=size_max,
         timeout=_CONNECT_SECONDS,
@@ -116,3 +117,14 @@ async def configure(conn: Connection) -> None:
     """How every connection of the pool is set."""
     await conn.execute("SET timezone = 'UTC'")
     await conn.execute(f"SET statement_timeout = '{_STATEMENT_SECONDS}s'")
+
+
+async def _check(conn: Connection) -> None:
+    """Raises psycopg's `OperationalError` for a connection that is closed; costs no round trip.
+
+    An idle connection has nothing to read: if there is something, it is most likely its end.
+    """
+    incoming = select.poll()
+    incoming.register(conn.fileno(), select.POLLIN)
+    if incoming.poll(0):
+        await AsyncConnectionPool.check_connection(conn)

@@ -30,9 +30,6 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
-CHANNEL = "refold_projected"
-"""Notified after each commit, so that whoever waits for a position looks again."""
-
 _KEPT_ROWS = 20_000  # of each table: the living sessions of a large shard, some tens of MB
 _CATCH_UP_BATCH = 2000
 
@@ -138,7 +135,10 @@ class Projector:
             new.append((projection, tales))
         if not reached:
             return
-        async with connection(self._pool) as db, db.transaction():
+        # A pipeline: what is written travels together, in two round trips for the whole transaction.
+        async with connection(self._pool) as db, db.pipeline(), db.transaction():
+            # What a crash of the server may take back so, rows and checkpoints alike, is folded again from the log.
+            await db.execute("SET LOCAL synchronous_commit = off")
             # First, so that a rebuild that is about to swap the tables, or another worker, is waited for before any
             # row is looked at.
             await advance_checkpoints(db, self._checkpoints, reached)
@@ -149,7 +149,6 @@ class Projector:
             for table, changes in self._rows.changed.items():
                 if changes:
                     await save(db, table, changes)
-            await db.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
         self._rows.saved()
         self._rows.trim(self._kept_rows)
         self._checkpoints |= reached

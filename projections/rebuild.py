@@ -17,7 +17,6 @@ from infra.log import Log, Partition
 from infra.postgres import Connection, Pool, Unavailable, configure, connection, migrate
 from infra.settings import Settings
 from projections.catalogue import PROJECTIONS
-from projections.live import CHANNEL
 from projections.reading import events_topic
 from projections.schema import create_shadows, create_tables, drop_shadows, swap
 from projections.shadow import Progress, Shadow, silent
@@ -174,7 +173,6 @@ async def _finish(db: Connection, pool: Pool, log: Log, projection: Projection, 
                 }
                 await advance_checkpoints(locks, live, reached)
                 await swap(locks, projection, shadow.suffix)
-                await locks.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
             return
         except Unavailable as error:  # the lock time-out among them
             if attempt == _SWAPS_MAX or db.broken:

@@ -19,6 +19,11 @@ from projections.table import AnyTable, Key, Table
 
 R = TypeVar("R")
 
+CHANNEL = "refold_projected"
+"""Notified with each commit that moves checkpoints, so that whoever waits for a position learns of it."""
+
+_PAYLOAD_BYTES_MAX = 7_999  # of a notification, says Postgres
+
 
 class StaleProjector(Exception):
     """The checkpoint is not where this fold began: somebody else is folding. Read it again."""
@@ -65,25 +70,51 @@ async def begin_checkpoints(db: Connection, places: Iterable[tuple[str, Partitio
 
 
 async def advance_checkpoints(db: Connection, before: Checkpoints, after: Checkpoints) -> None:
-    """Move each from where the fold began to where it ends. Raises `StaleProjector` if one is somewhere else."""
+    """Move each from where the fold began to where it ends, and tell so when this transaction commits.
+
+    Raises `StaleProjector` if one is somewhere else.
+    """
     places = sorted(after, key=_by_name)
     cursor = await db.execute(
-        "UPDATE checkpoints SET next_offset = n.next_offset, command_offset = n.command_offset,"
+        "WITH moved AS (UPDATE checkpoints SET next_offset = n.next_offset, command_offset = n.command_offset,"
         " skipped_types = ARRAY(SELECT jsonb_array_elements_text(n.skipped))"
         " FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::jsonb[])"
         " AS n (projection, topic, partition, began_at, next_offset, command_offset, skipped)"
         " WHERE checkpoints.projection = n.projection AND checkpoints.topic = n.topic"
-        " AND checkpoints.partition = n.partition AND checkpoints.next_offset = n.began_at",
+        " AND checkpoints.partition = n.partition AND checkpoints.next_offset = n.began_at RETURNING 1)"
+        " SELECT count(*), pg_notify(%s, %s) FROM moved",
         (
             *_columns(places),
             [before[place].next_offset for place in places],
             [after[place].next_offset for place in places],
             [after[place].command_offset for place in places],
             [Jsonb(sorted(after[place].skipped)) for place in places],
+            CHANNEL,
+            _told(after),
         ),
     )
-    if cursor.rowcount != len(places):
-        raise StaleProjector(f"{cursor.rowcount} of {len(places)} checkpoints are where the fold began")
+    count, _ = await cursor.fetchone() or (0, None)
+    if count != len(places):
+        raise StaleProjector(f"{count} of {len(places)} checkpoints are where the fold began")
+
+
+def _told(checkpoints: Checkpoints) -> str:
+    told = [
+        (name, partition.topic, partition.number, checkpoint.next_offset, checkpoint.command_offset)
+        for (name, partition), checkpoint in checkpoints.items()
+    ]
+    text = orjson.dumps(told)
+    return text.decode() if len(text) <= _PAYLOAD_BYTES_MAX else ""
+
+
+def moved(notification: str) -> Checkpoints | None:
+    """The checkpoints that a commit moved, as it told on `CHANNEL`; None where they were too many to be told."""
+    if not notification:
+        return None
+    return {
+        (name, Partition(topic, number)): Checkpoint(next_offset, command_offset)
+        for name, topic, number, next_offset, command_offset in orjson.loads(notification)
+    }
 
 
 async def load(db: Connection, table: Table[R], keys: Sequence[Key], name: str | None = None) -> list[R]:

@@ -1,7 +1,7 @@
 """How a reader sees what he wrote: he waits until the projections he asks have folded up to his position.
 
-One waiter serves a whole process. It looks at the checkpoints when somebody waits and Postgres has told of a commit,
-never once for each request.
+One waiter serves a whole process, and asks the database nothing for a request: each commit's notification says which
+checkpoints it moved. Only when it begins, and where one said too much for a notification, it reads them all.
 
 A position names events partitions, or commands partitions: those are reached when everything up to that command has
 its outcome folded. It must come from a record's offset (the offset after it), not from the end of a partition, which
@@ -21,14 +21,13 @@ from infra.postgres import Connection, translated
 from infra.settings import Settings
 from infra.topics import commands, events
 from projections.catalogue import PROJECTIONS
-from projections.live import CHANNEL
 from projections.reading import commands_of
-from projections.store import read_checkpoints
+from projections.store import CHANNEL, Checkpoints, moved, read_checkpoints
 
 _log = structlog.get_logger(__name__)
 
-_LOOK_SECONDS = 0.25
-"""Somebody waits at most this long for a notification that was lost."""
+_LOOK_SECONDS = 1.0
+"""While somebody waits, the checkpoints are read this often even so: a connection that died unseen tells nothing."""
 
 _RECONNECT_SECONDS = 0.5
 
@@ -70,7 +69,6 @@ class Waiting:
             return
         waiter = _Waiter(position, projections, asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
-        self._look.set()
         try:
             async with asyncio.timeout(timeout):
                 await waiter.done
@@ -94,15 +92,16 @@ class Waiting:
         with translated():
             async with await self._connect() as listener, await self._connect() as looking:
                 await listener.execute(f"LISTEN {CHANNEL}")
+                await self._read(looking)
                 hearing = asyncio.create_task(self._hear(listener))
                 hearing.add_done_callback(lambda _: self._look.set())
                 try:
                     while not hearing.done():
                         with suppress(TimeoutError):
-                            async with asyncio.timeout(_LOOK_SECONDS if self._waiters else None):
+                            async with asyncio.timeout(_LOOK_SECONDS):
                                 await self._look.wait()
-                        self._look.clear()
-                        if self._waiters:
+                        if self._waiters or self._look.is_set():
+                            self._look.clear()
                             await self._read(looking)
                     hearing.result()
                 finally:
@@ -114,19 +113,24 @@ class Waiting:
         return await AsyncConnection.connect(url, autocommit=True, connect_timeout=5)
 
     async def _hear(self, listener: Connection) -> None:
-        async for _ in listener.notifies():
-            self._look.set()
+        async for notification in listener.notifies():
+            checkpoints = moved(notification.payload)
+            if checkpoints is None:
+                self._look.set()
+            else:
+                self._note(checkpoints)
 
     async def _read(self, db: Connection) -> None:
-        checkpoints = await read_checkpoints(db, PROJECTIONS)
-        self._reached = {
-            (projection, place): offset
-            for (projection, partition), checkpoint in checkpoints.items()
+        self._note(await read_checkpoints(db, PROJECTIONS))
+
+    def _note(self, checkpoints: Checkpoints) -> None:
+        """A checkpoint never goes back, so the higher number is the newer one, whichever way it came."""
+        for (projection, partition), checkpoint in checkpoints.items():
             for place, offset in (
                 (partition, checkpoint.next_offset),
                 (commands_of(partition), checkpoint.command_offset),
-            )
-        }
+            ):
+                self._reached[projection, place] = max(offset, self._reached.get((projection, place), 0))
         for waiter in self._waiters:
             if not waiter.done.done() and self._is_reached(waiter.position, waiter.projections):
                 waiter.done.set_result(None)

@@ -8,13 +8,13 @@ again; any other error ends the app (`CrashingSupervisor`), and with it the proc
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 import faust
 import structlog
 from faust import Stream
 from faust.app.base import BootStrategy
-from faust.types import TP, EventT, StreamT
+from faust.types import TP, ChannelT, EventT, StreamT
 from prometheus_client import Counter, Histogram
 
 from domain.contexts import CONTEXTS
@@ -30,7 +30,6 @@ from workers.faust_transport import CommittedTransport
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500  # where a transaction's fixed cost no longer matters
-_WITHIN = 0.002  # seconds to wait for more: while one batch is folded, the next one gathers by itself
 _RETRY_SECONDS, _RETRY_SECONDS_MAX = 0.1, 2.0
 
 FOLDED = Counter("refold_events_projected", "Events folded into projections.", ["context"])
@@ -77,6 +76,9 @@ def projecting_app(settings: Settings, log: Log, pool: Pool) -> ProjectingApp:
         # A dead worker's partitions are taken over after this: the least that brokers allow by default.
         broker_session_timeout=6.0,
         broker_heartbeat_interval=1.0,
+        # A broker that has just started may not know its topics yet, and whoever shares out the partitions then shares
+        # out none. He notices when his picture of the topics is renewed.
+        consumer_metadata_max_age_ms=3000,
         # A fold that is shown again is harmless, so a rebalance need not wait for one that waits for Postgres.
         stream_wait_empty=False,
         # When it is full Faust looks again only a second later; half of it lasts that long.
@@ -104,7 +106,7 @@ async def run_app(app: ProjectingApp, stop: asyncio.Event) -> None:
 
 def _add_handler(app: ProjectingApp, topic: str, projector: Projector) -> None:
     async def keep_projections(stream: StreamT[Any]) -> None:
-        async for batch in _unacked(stream):
+        async for batch in _batches(stream):
             await _fold(projector, batch)
             for event in batch:
                 event.ack()
@@ -113,11 +115,20 @@ def _add_handler(app: ProjectingApp, topic: str, projector: Projector) -> None:
     app.agent(app.topic(topic, value_type=bytes), name=keep_projections.__name__)(keep_projections)
 
 
-def _unacked(stream: StreamT[Any]) -> AsyncIterator[Sequence[EventT[bytes]]]:
-    """What is there, in batches. Whoever takes one acknowledges its events himself."""
+async def _batches(stream: StreamT[Any]) -> AsyncIterator[Sequence[EventT[bytes]]]:
+    """What is there, together: while one batch is folded, the next one gathers. Who takes one acknowledges its events.
+
+    Faust's own batches wait for more by a time-out, and so wake up for ever where nothing comes.
+    """
     assert isinstance(stream, Stream)
-    # Faust says that values come; it is their events.
-    return cast("AsyncIterator[Sequence[EventT[bytes]]]", stream.noack_take(_BATCH, within=_WITHIN))
+    assert isinstance(stream.channel, ChannelT)
+    queue = stream.channel.queue
+    batch: list[EventT[bytes]] = []
+    async for event in stream.noack().events():
+        batch.append(event)
+        if len(batch) == _BATCH or queue.empty():
+            yield batch
+            batch = []
 
 
 async def _fold(projector: Projector, batch: Sequence[EventT[bytes]]) -> None:

@@ -118,8 +118,9 @@ class EmbeddedKafka(Server):
 
     def _java(self, *options: str) -> tuple[str, ...]:
         class_path = os.pathsep.join(str(self.jars_dir / jar.file) for jar in jars.locked())
+        # The second compiler would take a core for the first minutes, and this broker shares two with everything else.
         return (
-            *(str(JAVA), *options, "-XX:+UseSerialGC", "-Djava.awt.headless=true"),
+            *(str(JAVA), *options, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"),
             *("-Dlog4j2.configurationFile=log4j2.properties", "-cp", class_path),
         )
 

@@ -121,6 +121,10 @@ class MemoryKnown:
         rows = self._rows.known[KERNEL_LIST]
         return [rows[(session.owner, session.session_id, kernel_id)] for kernel_id in session.kernels]
 
+    async def detail(self, owner: str, reference: str) -> tuple[SessionRow, Sequence[KernelRow]] | None:
+        session = await self.find(owner, reference)
+        return None if session is None else (session, await self.kernels(session))
+
     async def history(self, session: SessionRow, start: int) -> Sequence[HistoryRow]:
         return [row for row in self._history if row.session_id == session.session_id and row.log_offset >= start]
 

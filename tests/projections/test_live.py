@@ -15,7 +15,8 @@ from infra.log import NewRecord, Partition, Position, Record
 from infra.memory_log import MemoryLog
 from infra.postgres import Pool, Unavailable, connection, open_pool
 from infra.settings import Settings
-from projections import agents, command_outcomes, directory, session_history, session_list
+from projections import agents, command_outcomes, directory, session_history, session_list, store
+from projections import waiting as waiting_module
 from projections.catalogue import PROJECTIONS, of_context
 from projections.live import Projector
 from projections.rebuild import set_up, table_hash, verify
@@ -300,6 +301,45 @@ async def test_a_reader_waits_until_his_position_is_folded_and_not_longer(tables
             group.create_task(waiter.wait_for(beyond, ["sessions"], 5))
             group.create_task(waiter.wait_for(Position({commands: last_command + 1}), ["sessions"], 5))
             await one.fold(records[10:])
+
+
+async def test_what_a_commit_tells_is_enough_to_know_how_far_it_is(
+    tables: Pool, own_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No reader asks the database for the checkpoints; where they are too many to be told, they are read."""
+    scribe = Scribe(SETTINGS)
+    lives(scribe, 2, owners=1)
+    log = await log_of(scribe)
+    records = await all_records(log, "session")
+    monkeypatch.setattr(waiting_module, "_LOOK_SECONDS", 3600)
+    config = SETTINGS.model_copy(update={"database": SecretStr(own_database)})
+    first, second, third = records[:5], records[5:10], records[10:]
+    async with waiting(config) as waiter:
+        one = projector("session", log, tables)
+        for part, payload_max, reading in (
+            (first, 1, read_checkpoints),
+            (second, 7_999, _nobody_reads),
+            (third, 1, read_checkpoints),
+        ):
+            monkeypatch.setattr(store, "_PAYLOAD_BYTES_MAX", payload_max)
+            monkeypatch.setattr(waiting_module, "read_checkpoints", reading)
+            await one.fold(part)
+            await waiter.wait_for(Position({part[-1].partition: part[-1].offset + 1}), ["sessions"], 5)
+
+
+async def _nobody_reads(*_: Any) -> None:
+    raise AssertionError("the checkpoints were read")
+
+
+async def test_connections_that_the_server_has_closed_are_replaced_unseen(tables: Pool, own_database: str) -> None:
+    async with open_pool(SETTINGS.model_copy(update={"database": SecretStr(own_database)})) as pool:
+        async with connection(pool) as db:
+            [old] = await (await db.execute("SELECT pg_backend_pid()")).fetchone() or (0,)
+        async with connection(tables) as db:
+            await db.execute("SELECT pg_terminate_backend(%s, 5000)", (old,))
+        async with connection(pool) as db:
+            [new] = await (await db.execute("SELECT pg_backend_pid()")).fetchone() or (0,)
+    assert new not in (0, old)
 
 
 async def test_a_database_that_is_not_there_is_unavailable() -> None:

@@ -32,15 +32,30 @@ def config(kafka: str) -> Settings:
 
 
 @asynccontextmanager
-async def running(app: ProjectingApp) -> AsyncIterator[None]:
+async def running(app: ProjectingApp) -> AsyncIterator[ProjectingApp]:
     """The app at work; a crash of it is raised in the block."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(run_app(app, stop))
         try:
-            yield
+            yield app
         finally:
             stop.set()
+
+
+def has_joined(app: ProjectingApp) -> Callable[[], Awaitable[bool]]:
+    """Whether it has been given its share of the partitions, be it none."""
+    joined = asyncio.Event()
+
+    async def note(*_: Any, **__: Any) -> None:
+        joined.set()
+
+    app.on_partitions_assigned.connect(note, weak=False)
+
+    async def asked() -> bool:
+        return joined.is_set()
+
+    return asked
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
@@ -87,6 +102,19 @@ async def test_the_app_folds_what_is_there_and_what_comes_and_equals_a_fresh_fol
             verdict = await verify(config, log, pool, projection)
             assert verdict.identical
             assert verdict.events
+
+
+async def test_workers_that_came_before_the_broker_knew_its_topics_fold_them_soon(config: Settings, pool: Pool) -> None:
+    """A broker that has just been restarted may for a moment know none. They are not left without partitions."""
+    async with KafkaLog(config) as log, running(projecting_app(config, log, pool)) as app:
+        await until(has_joined(app))
+        assert not app.consumer.assignment()
+        await log.create_topics(all_topics(config))
+        scribe = Scribe(config)
+        lives(scribe, 2)
+        await set_up(config, log, pool)
+        await write(log, scribe.written)
+        await everything_is_folded(config, log, pool)
 
 
 async def test_partitions_that_move_between_workers_lose_and_repeat_nothing(config: Settings, pool: Pool) -> None:
