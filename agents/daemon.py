@@ -40,6 +40,7 @@ _ORDERS = Counter("refold_agent_orders", "Orders taken in.", ["type"])
 _REPORTS = Counter("refold_agent_reports", "Reports sent.")
 
 _RETRY_SECONDS = 1.0
+_TIDY_SECONDS = 3600.0
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {"session": SESSION_COMMANDS, "scheduling": SCHEDULING_COMMANDS}
 
 
@@ -76,6 +77,7 @@ class Daemon:
             loops.create_task(self._send_reports())
             loops.create_task(self._beat())
             loops.create_task(self._take_orders())
+            loops.create_task(self._tidy())
 
     async def retire(self) -> None:
         """Say in good order that nothing new can be started here for now."""
@@ -292,6 +294,19 @@ class Daemon:
             except LogError as error:
                 _log.debug("heartbeat not sent", reason=str(error))
             await asyncio.sleep(self._settings.agent_heartbeat_seconds)
+
+    # -- what is left of ended kernels ---------------------------------------------------------------------------------
+
+    async def _tidy(self) -> None:
+        while True:
+            try:
+                keep = {kept.order.kernel_id for kept in self._journal.kernels()}
+                before = _now() - timedelta(days=self._settings.agent_kept_days)
+                if forgotten := await self._runtime.tidy(before, keep):
+                    _log.info("deleted what was left of ended kernels", kernels=len(forgotten))
+            except (OSError, RuntimeUnavailable) as error:
+                _log.warning("cannot tidy up", reason=str(error))
+            await asyncio.sleep(_TIDY_SECONDS)
 
 
 def _now() -> datetime:

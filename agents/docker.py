@@ -18,7 +18,7 @@ What a kernel may do is said in `agents/container.py`.
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,7 +107,7 @@ class DockerRuntime:
                     raise
                 raise ImageUnavailable(f"{image}: {error.message}") from error
 
-    async def start(self, task: Task) -> str:
+    async def start(self, task: Task) -> Running:
         """Create, then start. A container of that name that exists already decides what is left to do."""
         name = _name(task.kernel_id, task.incarnation)
         async with _answering():
@@ -137,15 +137,15 @@ class DockerRuntime:
                 with suppress(aiodocker.DockerError):
                     await created.delete(force=True, v=True)
                 raise StartFailed(error.message) from error
-            return str(created.id)
+            return _running(await created.show())
 
-    def _settled(self, task: Task, info: Mapping[str, Any]) -> str | None:
+    def _settled(self, task: Task, info: Mapping[str, Any]) -> Running | None:
         """The answer to a start that finds its container there; None if that was only created."""
         labels = info["Config"]["Labels"]
         if labels.get(LABEL + "deployment") != self._deployment or labels.get(LABEL + "kernel") != task.kernel_id:
             raise StartFailed(f"a container of another deployment has the name {info['Name']}")
         if info["State"]["Running"]:
-            return str(info["Id"])
+            return _running(info)
         if ended := self._ended(info):
             raise AlreadyEnded(ended)
         return None
@@ -167,17 +167,7 @@ class DockerRuntime:
         async with _answering():
             containers = await self._labelled({"deployment": self._deployment}, everything=False)
             found = await asyncio.gather(*(self._inspect(container.id) for container in containers))
-        return [
-            Running(
-                kernel_id=info["Config"]["Labels"][LABEL + "kernel"],
-                incarnation=int(info["Config"]["Labels"][LABEL + "incarnation"]),
-                session_id=info["Config"]["Labels"][LABEL + "session"],
-                runtime_id=info["Id"],
-                started_at=_time(info["State"]["StartedAt"]),
-            )
-            for info in found
-            if info is not None and info["State"]["Running"]
-        ]
+        return [_running(info) for info in found if info is not None and info["State"]["Running"]]
 
     async def wait(self, kernel_id: str, incarnation: int) -> Ended:
         """Waits at the daemon, and for the daemon."""
@@ -230,6 +220,10 @@ class DockerRuntime:
                 return kept
             raise
         return await asyncio.to_thread(self._output.read, kernel_id, live)
+
+    async def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:
+        """Containers are deleted when they end, so only their output is left."""
+        return await asyncio.to_thread(self._output.tidy, before, keep)
 
     async def close(self) -> None:
         """Lets go of the connections."""
@@ -310,6 +304,18 @@ def _unless_missing() -> Iterator[None]:
 
 def _name(kernel_id: str, incarnation: int) -> str:
     return f"refold-{kernel_id}-{incarnation}"
+
+
+def _running(info: Mapping[str, Any]) -> Running:
+    """Of what the daemon says about a container that was started."""
+    labels = info["Config"]["Labels"]
+    return Running(
+        kernel_id=labels[LABEL + "kernel"],
+        incarnation=int(labels[LABEL + "incarnation"]),
+        session_id=labels[LABEL + "session"],
+        runtime_id=info["Id"],
+        started_at=_time(info["State"]["StartedAt"]),
+    )
 
 
 def _time(text: str) -> datetime:

@@ -24,7 +24,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import inf
@@ -183,7 +183,7 @@ class FakeRuntime:
                 await asyncio.sleep(self._pull_seconds / 10)
         self._images.add(image)
 
-    async def start(self, task: Task) -> str:
+    async def start(self, task: Task) -> Running:
         """Takes `start_seconds`; then one line in `starts.jsonl`, and it runs."""
         called_at = utc_now()
         if self._start_seconds and (task.kernel_id, task.incarnation) not in self._kernels:
@@ -192,7 +192,7 @@ class FakeRuntime:
         if kernel := self._kernels.get((task.kernel_id, task.incarnation)):
             if ended := kernel.ended(now):
                 raise AlreadyEnded(ended)
-            return _runtime_id(task.kernel_id, task.incarnation)
+            return self._running(task.kernel_id, task.incarnation)
         self._starts += 1
         if "fake/fail-start" in task.image or _nth(self._starts, self._fail_start_every):
             raise StartFailed("the fake runtime was told to fail")
@@ -216,7 +216,7 @@ class FakeRuntime:
         }
         self._write("starts.jsonl", line)
         self._began(line)
-        return _runtime_id(task.kernel_id, task.incarnation)
+        return self._running(task.kernel_id, task.incarnation)
 
     async def stop(self, kernel_id: str, incarnation: int, grace: timedelta) -> None:
         """Ends it after `stop_seconds`, or after the grace where the script ignores SIGTERM."""
@@ -240,17 +240,7 @@ class FakeRuntime:
     async def list(self) -> Sequence[Running]:
         """All kernels whose end has not come."""
         now = utc_now()
-        return [
-            Running(
-                kernel_id,
-                incarnation,
-                kernel.session_id,
-                _runtime_id(kernel_id, incarnation),
-                kernel.started_at,
-            )
-            for (kernel_id, incarnation), kernel in self._kernels.items()
-            if kernel.ended(now) is None
-        ]
+        return [self._running(*here) for here, kernel in self._kernels.items() if kernel.ended(now) is None]
 
     async def wait(self, kernel_id: str, incarnation: int) -> Ended:
         """Sleeps until the recorded end, or until a stop moves it."""
@@ -293,8 +283,18 @@ class FakeRuntime:
             text += [line for seconds, line in kernel.plan.prints if seconds <= until]
         return "".join(text).encode()[-self._log_bytes_max :]
 
+    async def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:  # noqa: ARG002
+        """What is remembered is all there is, and tests want to see it."""
+        return ()
+
     async def close(self) -> None:
         """Nothing is held open."""
+
+    def _running(self, kernel_id: str, incarnation: int) -> Running:
+        kernel = self._kernels[kernel_id, incarnation]
+        return Running(
+            kernel_id, incarnation, kernel.session_id, _runtime_id(kernel_id, incarnation), kernel.started_at
+        )
 
     def _began(self, line: Mapping[str, Any]) -> None:
         ends_at = line["ends_at"]

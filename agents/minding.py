@@ -80,7 +80,7 @@ class Minder:
                 await self._runtime.pull(order.image, _no_progress)
                 self._progress(KernelStatus.PREPARED)
             self._progress(KernelStatus.CREATING)
-            runtime_id = await self._runtime.start(_task(order))
+            running = await self._runtime.start(_task(order))
         except AlreadyEnded as already:
             await self._ended(already.ended)
             return False
@@ -92,7 +92,7 @@ class Minder:
             return False
         with self._journal.changes():
             self._journal.started(order.kernel_id, order.incarnation)
-            self._tell(ReportKernelStarted, runtime_id=runtime_id)
+            self._tell(ReportKernelStarted, at=running.started_at, runtime_id=running.runtime_id)
         self._stage = Stage.STARTED
         self._wake()
         return True

@@ -9,8 +9,11 @@ library, because the keeper of a process (`agents/keeper.py`) writes with it too
 """
 
 import os
-from collections.abc import Mapping
+import shutil
+import time
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import BinaryIO, Self
@@ -94,6 +97,13 @@ class OutputStore:
                 break
         return b"".join(reversed(pieces))[-self.bytes_max :]
 
+    def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:
+        """Deletes what was last written to before then, but for the kernels to `keep`; the ids of the others."""
+        old = {folder.name for folder in self.folder.glob("*/") if _written_at(folder) < before.timestamp()} - set(keep)
+        for kernel_id in old:
+            shutil.rmtree(self.folder / kernel_id, ignore_errors=True)
+        return old
+
     def _path(self, kernel_id: str, incarnation: int) -> Path:
         return self.folder / kernel_id / f"{incarnation}.log"
 
@@ -112,6 +122,14 @@ class OutputStore:
                 _older(path).unlink(missing_ok=True)
             else:
                 kept += len(_read(path))
+
+
+def _written_at(folder: Path) -> float:
+    """When something in it was last written, in seconds since 1970; now if somebody is just deleting it."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except FileNotFoundError:
+        return time.time()
 
 
 def _older(path: Path) -> Path:

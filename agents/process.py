@@ -24,7 +24,7 @@ import signal
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -71,15 +71,15 @@ class ProcessRuntime:
     async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
         """Nothing to fetch."""
 
-    async def start(self, task: Task) -> str:
-        """Hands the task to a keeper and returns the process id of the kernel once its program runs."""
+    async def start(self, task: Task) -> Running:
+        """Hands the task to a keeper and returns once its program runs."""
         try:
             async with asyncio.timeout(START_SECONDS_MAX):
                 return await self._start(task)
         except TimeoutError as error:
             raise RuntimeUnavailable(f"no keeper answered within {START_SECONDS_MAX:.0f} s") from error
 
-    async def _start(self, task: Task) -> str:
+    async def _start(self, task: Task) -> Running:
         record = self._record(task.kernel_id, task.incarnation)
         while True:
             if ended := self._ended(record):
@@ -88,13 +88,13 @@ class ProcessRuntime:
                 (record / "stopping").unlink(missing_ok=True)  # it came before there was anything to stop
                 await asyncio.to_thread(self._write_task, record, task)
                 answer = await _run_keeper(record)
-                if answer.startswith("running "):
-                    return answer.removeprefix("running ")
+                if answer.startswith("running ") and (running := _running(record)):
+                    return running
                 if answer.startswith("failed ") and not (record / "running.json").exists():
                     shutil.rmtree(record, ignore_errors=True)
                     raise StartFailed(answer.removeprefix("failed "))
-            elif running := _load(record / "running.json"):
-                return str(running["pid"])
+            elif running := _running(record):
+                return running
             else:
                 await asyncio.sleep(0.01)  # the keeper of an agent that died is just starting it
 
@@ -114,20 +114,8 @@ class ProcessRuntime:
 
     async def list(self) -> Sequence[Running]:
         """By the folder of records."""
-        found = list[Running]()
-        for record in self._records.glob("*/*/"):
-            running, task = _load(record / "running.json"), _load(record / "task.json")
-            if running and task and self._ended(record) is None:
-                found.append(
-                    Running(
-                        task["kernel_id"],
-                        task["incarnation"],
-                        task["session_id"],
-                        str(running["pid"]),
-                        datetime.fromisoformat(running["started_at"]),
-                    )
-                )
-        return found
+        records = [record for record in self._records.glob("*/*/") if self._ended(record) is None]
+        return [running for record in records if (running := _running(record))]
 
     async def wait(self, kernel_id: str, incarnation: int) -> Ended:
         """Waits for the keeper, which writes the end down as its last act."""
@@ -154,6 +142,13 @@ class ProcessRuntime:
     async def output(self, kernel_id: str) -> bytes:
         """As the keepers wrote it down."""
         return await asyncio.to_thread(self._output.read, kernel_id)
+
+    async def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:
+        """A kernel's home goes with its output: how old its files are is its own affair."""
+        old = await asyncio.to_thread(self._output.tidy, before, keep)
+        for kernel_id in old:
+            await asyncio.to_thread(shutil.rmtree, self._scratch / kernel_id, ignore_errors=True)
+        return old
 
     async def close(self) -> None:
         """Nothing is held: the keepers know what to do."""
@@ -279,6 +274,20 @@ def _kill_remnants(record: Path) -> None:
 
 def _processes() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _running(record: Path) -> Running | None:
+    """As its keeper wrote it down once the program ran."""
+    running, task = _load(record / "running.json"), _load(record / "task.json")
+    if running is None or task is None:
+        return None
+    return Running(
+        task["kernel_id"],
+        task["incarnation"],
+        task["session_id"],
+        str(running["pid"]),
+        datetime.fromisoformat(running["started_at"]),
+    )
 
 
 def _load(path: Path) -> dict[str, Any] | None:

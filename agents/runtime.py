@@ -18,7 +18,7 @@ What can go wrong, as a tree:
     └── RuntimeUnavailable    whoever runs kernels does not answer; what runs goes on, ask again later
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
@@ -90,7 +90,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Running:
-    """One kernel that runs now."""
+    """One kernel that runs, or ran a moment ago."""
 
     kernel_id: str
     incarnation: int
@@ -98,6 +98,7 @@ class Running:
     runtime_id: str
     """What the host calls it: a container id, a process id."""
     started_at: datetime
+    """By the host's clock; never later than its end."""
 
 
 class Runtime(Protocol):
@@ -118,8 +119,8 @@ class Runtime(Protocol):
         Raises ImageUnavailable.
         """
 
-    async def start(self, task: Task) -> str:
-        """Returns the runtime id once it runs. What already runs is left as it is and its id returned.
+    async def start(self, task: Task) -> Running:
+        """Returns once it runs. What already runs is left as it is and returned as it is.
 
         Raises ImageUnavailable, StartFailed, and AlreadyEnded for a task that ran to its end before (as long
         as it was not removed): it is never run a second time.
@@ -154,6 +155,10 @@ class Runtime(Protocol):
 
         Outlives the kernel and `remove`. Empty if there was none.
         """
+
+    async def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:
+        """Delete the output and the files of kernels to which nothing was written since `before`, but for those to
+        `keep`; the ids of the kernels that are forgotten now."""
 
     async def close(self) -> None:
         """Let go without touching what runs: kernels survive the agent."""

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Seconds of silence after which an agent gets no new kernels."
     )
     agent_log_bytes_max: int = Field(10 * 1024 * 1024, ge=4096, description="Bytes of output kept for each kernel.")
+    agent_kept_days: float = Field(
+        7.0, ge=0, le=36500, description="Days for which output and files of ended kernels are kept."
+    )
     docker_socket: str = Field("/var/run/docker.sock", description="Unix socket of the Docker daemon.")
 
     def environment(self) -> dict[str, str]:

@@ -63,7 +63,7 @@ async def running(host_folder: Path, status_script: str) -> AsyncIterator[tuple[
     world = DockerWorld(host_folder)
     runtime = world.open()
     kernel = replace(world.task(status_script), kernel_id=str(uuid4()))
-    container_id = await runtime.start(kernel)
+    container_id = (await runtime.start(kernel)).runtime_id
     while not (text := await runtime.output(kernel.kernel_id)).endswith(b"lo\n"):
         await asyncio.sleep(0.02)
     async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:

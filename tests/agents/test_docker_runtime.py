@@ -78,7 +78,7 @@ async def test_a_container_somebody_else_removed_is_gone_but_its_output_is_kept(
     world: DockerWorld, runtime: DockerRuntime
 ) -> None:
     task = world.task("echo hello")
-    container_id = await runtime.start(task)
+    container_id = (await runtime.start(task)).runtime_id
     await runtime.wait(task.kernel_id, 1)
     async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
         await docker.containers.container(container_id).delete()
@@ -88,7 +88,7 @@ async def test_a_container_somebody_else_removed_is_gone_but_its_output_is_kept(
 
 async def test_a_wait_ends_when_somebody_removes_the_container(world: DockerWorld, runtime: DockerRuntime) -> None:
     task = world.task()
-    container_id = await runtime.start(task)
+    container_id = (await runtime.start(task)).runtime_id
     waiting = asyncio.ensure_future(runtime.wait(task.kernel_id, 1))
     await asyncio.sleep(0.1)
     async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
@@ -117,7 +117,7 @@ async def test_a_container_that_was_made_but_not_started_is_started(world: Docke
         config = container_config(task, world.deployment, 4096)
         created = await docker.containers.create(config, name=f"refold-{task.kernel_id}-1")
     assert task.kernel_id not in {each.kernel_id for each in await runtime.list()}
-    assert await runtime.start(task) == created.id
+    assert (await runtime.start(task)).runtime_id == created.id
     assert task.kernel_id in {each.kernel_id for each in await runtime.list()}
 
 

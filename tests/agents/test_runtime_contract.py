@@ -36,13 +36,34 @@ async def printed(runtime: Runtime, task: Task, wanted: bytes) -> None:
 async def test_what_was_started_is_listed_until_it_is_stopped(world: World, runtime: Runtime) -> None:
     task = world.task()
     before = utc_now()
-    runtime_id = await runtime.start(task)
-    (running,) = [each for each in await runtime.list() if each.kernel_id == task.kernel_id]
-    assert (running.incarnation, running.session_id, running.runtime_id) == (1, task.session_id, runtime_id)
+    running = await runtime.start(task)
+    assert [each for each in await runtime.list() if each.kernel_id == task.kernel_id] == [running]
+    assert (running.incarnation, running.session_id) == (1, task.session_id)
     assert before - NOW <= running.started_at <= utc_now() + NOW
 
     await runtime.stop(*key(task), GRACE)
     assert key(task) not in await listed(runtime)
+
+
+async def test_nothing_ends_before_it_started(world: World, runtime: Runtime) -> None:
+    task = world.task("exit 0")
+    running = await runtime.start(task)
+    ended = await runtime.wait(*key(task))
+    assert running.started_at <= ended.at
+
+
+async def test_tidying_up_deletes_old_output_but_not_that_of_kernels_to_keep(world: World, runtime: Runtime) -> None:
+    if runtime.name == "fake":
+        pytest.skip("remembers everything")
+    old, kept = world.task("echo old"), world.task("echo kept")
+    for task in (old, kept):
+        await runtime.start(task)
+        await runtime.wait(*key(task))
+        await runtime.remove(*key(task))
+    assert not await runtime.tidy(utc_now() - timedelta(hours=1), {kept.kernel_id})
+    assert set(await runtime.tidy(utc_now() + timedelta(hours=1), {kept.kernel_id})) == {old.kernel_id}
+    assert await runtime.output(old.kernel_id) == b""
+    assert await runtime.output(kept.kernel_id) == b"kept\n"
 
 
 async def test_starting_what_runs_changes_nothing(world: World, runtime: Runtime) -> None:
