@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import httpx
@@ -12,18 +13,41 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api import commands, events, history, logs, sessions, system
+from api import (
+    auth_routes,
+    browser,
+    commands,
+    config,
+    dotfiles,
+    error_logs,
+    events,
+    history,
+    logs,
+    manager,
+    otp_routes,
+    resources,
+    sessions,
+    system,
+    templates,
+)
 from api.auth import Gate
 from api.deps import Services
 from api.door import Door
+from api.graphql import routes as graphql
 from api.known import Known, Projections
 from api.openapi import openapi
 from api.problems import not_valid, of_status
+from api.ratelimit import Limiter
+from api.secrets import revealed
+from api.signin import SignIns
 from api.tail import Tail
+from api.visitors import Visitors
 from api.writing import Writing
 from infra.kafka import KafkaLog
+from infra.keyring import Keyring, KeyStore, PostgresKeys, looking
 from infra.log import Log
 from infra.postgres import Unavailable, open_pool
+from infra.request_counts import PostgresCounts, RequestCounts
 from infra.secrets import master_key
 from infra.sending import Sender
 from infra.settings import Settings
@@ -39,12 +63,43 @@ position in the log (`X-Refold-Position`), and a read that carries a position wa
 RFC 9457 problems. The topics and the event stream are described in `/asyncapi.json`.
 """
 
-Outside = Callable[[Settings], AbstractAsyncContextManager[tuple[Log, Known]]]
-"""Opens the log and the projections; tests give others."""
+
+_ROUTES: Final = (
+    logs,
+    sessions,
+    events,
+    commands,
+    graphql,
+    history,
+    system,
+    browser,
+    otp_routes,
+    manager,
+    resources,
+    config,
+    dotfiles,
+    templates,
+    auth_routes,
+    error_logs,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What stands outside of this process, and is shared with others."""
+
+    log: Log
+    known: Known
+    counts: RequestCounts
+    keys: KeyStore
+
+
+Outside = Callable[[Settings], AbstractAsyncContextManager[Servers]]
+"""Opens them; tests give others."""
 
 
 @asynccontextmanager
-async def real_outside(settings: Settings) -> AsyncIterator[tuple[Log, Known]]:
+async def real_outside(settings: Settings) -> AsyncIterator[Servers]:
     """Kafka and Postgres. Waits for a database that is not there yet; Kafka is waited for by the tail."""
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(KafkaLog(settings))
@@ -56,41 +111,54 @@ async def real_outside(settings: Settings) -> AsyncIterator[tuple[Log, Known]]:
                 _log.warning("the database does not answer; trying again", error=str(error))
                 await asyncio.sleep(1)
         waiter = await stack.enter_async_context(waiting(settings))
-        yield log, Projections(settings, pool, waiter)
+        yield Servers(log, Projections(settings, pool, waiter), PostgresCounts(pool), PostgresKeys(pool))
 
 
 @asynccontextmanager
 async def services_of(settings: Settings, outside: Outside) -> AsyncIterator[Services]:
-    """Everything the routes need, with the tail running."""
-    async with outside(settings) as (log, known), httpx.AsyncClient() as http:
-        tail = Tail(settings, log)
-        sender = Sender(settings, log, _SOURCE)
-        following = asyncio.create_task(tail.run())
-        following.add_done_callback(_must_not_end)
+    """Everything the routes need, with the tail and the count of requests running."""
+    async with outside(settings) as servers, httpx.AsyncClient() as http:
+        tail = Tail(settings, servers.log)
+        sender = Sender(settings, servers.log, _SOURCE)
+        writing = Writing(settings, servers.log, tail, sender, servers.known)
+        limiter = Limiter(servers.counts)
+        keyring = Keyring(settings, servers.keys)
+        running = [asyncio.create_task(tail.run(), name="tail"), asyncio.create_task(limiter.run(), name="limiter")]
+        for task in running:
+            task.add_done_callback(_must_not_end)
+        services = Services(
+            settings=settings,
+            log=servers.log,
+            tail=tail,
+            sender=sender,
+            known=servers.known,
+            writing=writing,
+            keyring=keyring,
+            gate=Gate(lambda: tail.directory, keyring, whole_bodies=settings.signed_bodies),
+            limiter=limiter,
+            sign_ins=SignIns(
+                settings, tail, writing, limiter, reveal=lambda text, about: revealed(services, text, about)
+            ),
+            http=http,
+        )
         try:
-            yield Services(
-                settings=settings,
-                log=log,
-                tail=tail,
-                sender=sender,
-                known=known,
-                writing=Writing(settings, log, tail, sender, known),
-                gate=Gate(lambda: tail.directory, master_key(settings)),
-                http=http,
-            )
+            async with looking(keyring):
+                yield services
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
 
-def _must_not_end(following: "asyncio.Task[None]") -> None:
-    if not following.cancelled() and (error := following.exception()) is not None:
-        _log.critical("the tail ended", exc_info=error)  # /ready says so; nothing here is right any more
+def _must_not_end(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical(f"the {task.get_name()} ended", exc_info=error)  # of the tail, /ready tells too
 
 
 def make_app(settings: Settings, outside: Outside = real_outside) -> FastAPI:
-    """Raises `BadKey` where the master key of the settings cannot be used."""
+    """Raises `BadKey` where the master key of the settings cannot be used, `ValueError` for a bad list of proxies."""
     master_key(settings)
+    visitors = Visitors(settings.trusted_proxies)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -109,10 +177,12 @@ def make_app(settings: Settings, outside: Outside = real_outside) -> FastAPI:
     )
     # FastAPI's way to a route takes as long as everything this one does, so the busiest has a shorter one before it.
     app.add_route("/session", sessions.create, methods=["POST"], include_in_schema=False)
-    for router in (logs.router, sessions.router, events.router, commands.router, history.router, system.router):
-        app.include_router(router)
+    for module in _ROUTES:
+        app.include_router(module.router)
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # as FastAPI's manual has it
-    app.add_middleware(Door, gate=lambda: app.state.services.admitted())
+    app.add_middleware(
+        Door, visitors=visitors, services=lambda: app.state.services, unsigned_max=settings.unsigned_requests_max
+    )
     return app
 
 

@@ -8,15 +8,18 @@ import hmac
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from secrets import token_hex
 
+from api.authority import may_act_for
 from api.problems import Problem
-from domain.directory.messages import Role
+from domain.directory.messages.users import Role
 from domain.directory.state import Directory, Identity
 from domain.messages import AccessKey
-from infra.secrets import CannotUnseal, seal, unseal
+from infra.keyring import Forgotten, KeyMissing, Keyring
+from infra.secrets import CannotUnseal
 from infra.signing import ALGORITHMS, body_hash, media_type, sign, signing_key, string_to_sign
 
 SKEW_MAX = timedelta(minutes=15)
@@ -32,16 +35,20 @@ _NOBODY = "nobody"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who signed the request. `owner`: whose sessions it is about, another's only if an admin asks."""
+    """Who signed the request. `owner`: whose sessions it is about, another's only if an admin asks.
+
+    `sign_in_id`: of the cookie by which he was let in, where it was one.
+    """
 
     access_key: AccessKey
     owner: AccessKey
     identity: Identity
+    sign_in_id: str | None = None
 
     @property
     def is_admin(self) -> bool:
         """Whether he may see and change what belongs to others."""
-        return self.identity.keypair.is_admin or self.identity.user.role in {Role.ADMIN, Role.SUPERADMIN}
+        return self.identity.keypair.spec.is_admin or self.identity.user.spec.role in {Role.ADMIN, Role.SUPERADMIN}
 
     @property
     def actor(self) -> str:
@@ -64,19 +71,42 @@ def _now() -> datetime:
 
 
 class Gate:
-    """Lets callers in. `directory` is asked anew each time, so a revoked key stops working as soon as that is known."""
+    """Lets callers in. `directory` is asked anew each time, so a revoked key stops working as soon as that is known.
+
+    `whole_bodies`: whether a signature must cover the body; the public client leaves it out.
+    """
 
     def __init__(
-        self, directory: Callable[[], Directory], master_key: bytes, now: Callable[[], datetime] = _now
+        self,
+        directory: Callable[[], Directory],
+        keyring: Keyring,
+        now: Callable[[], datetime] = _now,
+        *,
+        whole_bodies: bool = False,
     ) -> None:
         self._directory = directory
-        self._master_key = master_key
+        self._keyring = keyring
         self._now = now
+        self._whole_bodies = whole_bodies
         self._keys: OrderedDict[tuple[str, str, str, str], bytes] = OrderedDict()
-        self._of_nobody = seal(master_key, "a secret nobody has", _NOBODY)
+        self._secret_of_nobody = token_hex()
+
+    async def let_in(self, request: Signed) -> Caller:
+        """As `admit`, with the key of his secret brought into memory first. Raises `Problem` (401), `Unavailable`."""
+        try:
+            return self.admit(request)
+        except KeyMissing as missing:
+            try:
+                await self._keyring.load(missing.key_id)
+            except Forgotten:
+                raise _wrong() from None
+            return self.admit(request)
 
     def admit(self, request: Signed, owner: str | None = None) -> Caller:
-        """The caller; `owner` is the access key he wants to act for. Raises a `Problem` (401, or 403 for the owner)."""
+        """The caller; `owner` is the access key he wants to act for.
+
+        Raises a `Problem` (401, or 403 for the owner), and `KeyMissing`.
+        """
         access_key, signature, algorithm = _credential(request.headers)
         version_header, version = _version(request.headers)
         date = _date(request.headers)
@@ -87,9 +117,8 @@ class Gate:
         identity = directory.identity(access_key)
         host = request.headers.get("host", "")
         key = self._key(access_key, identity, f"{at:%Y%m%d}", host, algorithm)
-        # The public client leaves the body out of what it signs; our own clients do not.
         fits = False
-        for body in dict.fromkeys((b"", request.body)):
+        for body in dict.fromkeys([request.body] if self._whole_bodies else [b"", request.body]):
             text = string_to_sign(
                 request.method,
                 request.target,
@@ -104,7 +133,7 @@ class Gate:
             if fits:
                 break
         if not fits or identity is None:
-            raise _unauthorized("signature-mismatch", "the access key or the signature is wrong")
+            raise _wrong()
         if not identity.active:
             raise _unauthorized("keypair-inactive", "the keypair or its user is not active")
         return self.acting_for(Caller(identity.keypair.access_key, identity.keypair.access_key, identity), owner)
@@ -113,7 +142,9 @@ class Gate:
         """The caller acting for another access key, which only admins may. Raises `Problem`."""
         if owner is None or owner == caller.owner:
             return caller
-        if not caller.is_admin:
+        other = self._directory().identity(owner)
+        is_allowed = other is not None and may_act_for(caller.identity, other)
+        if not is_allowed and not caller.is_admin:
             raise Problem(
                 403,
                 "generic-forbidden",
@@ -121,20 +152,19 @@ class Gate:
                 "only an admin may act for another access key",
                 field="owner_access_key",
             )
-        other = self._directory().identity(owner)
-        if other is None:
+        if other is None or not is_allowed:
             raise Problem(
                 404, "keypair-not-found", "No such keypair", f"no keypair {owner[:80]}", field="owner_access_key"
             )
-        return Caller(caller.access_key, other.keypair.access_key, caller.identity)
+        return replace(caller, owner=other.keypair.access_key)
 
     def _key(self, access_key: str, identity: Identity | None, day: str, host: str, algorithm: str) -> bytes:
-        about, sealed = (_NOBODY, self._of_nobody) if identity is None else (access_key, identity.keypair.secret_sealed)
+        sealed = _NOBODY if identity is None else identity.keypair.secret_sealed
         place = (sealed, day, host, algorithm)
         key = self._keys.get(place)
         if key is None:
             try:
-                secret = unseal(self._master_key, sealed, about)
+                secret = self._secret_of_nobody if identity is None else self._keyring.unseal(sealed, access_key)
             except CannotUnseal as error:
                 raise Problem(
                     500, "internal-server-error", "Internal server error", "the secret key cannot be unsealed"
@@ -188,6 +218,10 @@ def _moment(date: str) -> datetime:
         except (ValueError, TypeError, OverflowError, IndexError):
             continue
     raise _unauthorized("date-malformed", "the date of the request is neither ISO 8601 nor RFC 822")
+
+
+def _wrong() -> Problem:
+    return _unauthorized("signature-mismatch", "the access key or the signature is wrong")
 
 
 def _unauthorized(kind: str, detail: str) -> Problem:

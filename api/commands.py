@@ -8,12 +8,13 @@ from pydantic import Discriminator, TypeAdapter
 from starlette.responses import Response
 
 from api.answers import accepted_for_later, json
-from api.auth import Caller as Signer
+from api.authority import authorize, is_superadmin
 from api.deps import All, Body, Caller, Known
 from api.problems import Problem, invalid
 from api.session_requests import placed_where_allowed, refuse_nul, with_ids
 from api.writing import accepted, command_id_from, command_id_of, now, result_of, wants_async
-from domain.directory.messages import DirectoryCommand, DirectoryCommands
+from domain.directory.messages import AdministrativeCommands
+from domain.directory.messages.common import DirectoryCommand
 from domain.messages import Command
 from domain.scheduling.messages import RemoveAgent
 from domain.session.messages import (
@@ -34,7 +35,7 @@ GivenByPeople = Annotated[
     | RestartSession
     | RenameSession
     | RemoveAgent
-    | DirectoryCommands,
+    | AdministrativeCommands,
     Discriminator("type"),
 ]
 _GIVEN: TypeAdapter[Command] = TypeAdapter(GivenByPeople)
@@ -44,12 +45,12 @@ _GIVEN: TypeAdapter[Command] = TypeAdapter(GivenByPeople)
 async def give(request: Request, body: Body, caller: Caller, all_: All) -> Response:
     """Send a command. The answer is its outcome; with `Prefer: respond-async`, or if it takes long, where that will be.
 
-    About sessions: one's own. About the directory and agents: for admins. Everything else is given by Refold itself.
+    Who may give which one: see `api.authority`. What it does not name is given by Refold itself.
     `at` is set here: nobody else's clock decides. So are the ids of a new session and its kernels.
     """
     command_id = command_id_of(request.headers, caller)
     command = _read(body, command_id)
-    _check_rights(command, caller)
+    authorize(command, caller.identity, all_.tail.directory)
     if isinstance(command, RequestSession):
         command = placed_where_allowed(command, caller, all_.tail.directory)
     sent = await all_.writing.send(
@@ -73,7 +74,7 @@ async def outcome(command_id: str, caller: Caller, all_: All, known: Known) -> R
     del known  # asked for so that a position is waited for
     command_id = command_id_from(command_id)
     first = await all_.writing.recorded(command_id)
-    if first is not None and (caller.is_admin or first.actor == caller.actor):
+    if first is not None and (is_superadmin(caller.identity) or first.actor == caller.actor):
         result = result_of(first)
         return json(result.shown, 200, result.position)
     expected = all_.tail.outcomes.get(command_id)
@@ -99,19 +100,6 @@ def _read(body: bytes, command_id: str) -> Command:
     if told.get("type") == "RequestSession":
         told = with_ids(told, command_id)
     return _GIVEN.validate_python({**told, "at": now()})
-
-
-def _check_rights(command: Command, caller: Signer) -> None:
-    """Raises `Problem` (403)."""
-    if isinstance(command, SessionCommand):
-        if caller.is_admin or command.owner == caller.access_key:
-            return
-        detail = "these are not your sessions: owner must be your own access key"
-    else:
-        if caller.is_admin:
-            return
-        detail = f"{type(command).__name__} is for admins"
-    raise Problem(403, "generic-forbidden", "Forbidden operation", detail, field="owner")
 
 
 def _context_of(command: Command) -> str:

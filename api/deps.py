@@ -11,9 +11,14 @@ from api.auth import Caller as Signer
 from api.auth import Gate
 from api.known import Known as KnownThings
 from api.problems import Problem, invalid, not_there_yet
+from api.ratelimit import Limiter
+from api.signin import Client as Visitor
+from api.signin import SignIns
 from api.tail import Tail as LogTail
 from api.writing import POSITION
 from api.writing import Writing as Writes
+from domain.directory.state import Directory as State
+from infra.keyring import Keyring
 from infra.log import BadPosition, Log, Position
 from infra.sending import Sender
 from infra.settings import Settings
@@ -29,7 +34,10 @@ class Services:
     sender: Sender
     known: KnownThings
     writing: Writes
+    keyring: Keyring
     gate: Gate
+    limiter: Limiter
+    sign_ins: SignIns
     http: httpx.AsyncClient
     stopping: bool = False
 
@@ -56,6 +64,10 @@ async def _caller(request: Request) -> Signer:
     return door.caller_of(request.scope)
 
 
+async def _client(request: Request) -> Visitor:
+    return door.client_of(request.scope)
+
+
 async def _body(request: Request) -> bytes:
     body: bytes = request.scope[door.BODY]
     return body
@@ -64,17 +76,35 @@ async def _body(request: Request) -> bytes:
 async def _known_at(request: Request) -> KnownThings:
     """The projections, once they have reached the position that the request carries. Raises `Problem` (400, 504)."""
     services: Services = request.app.state.services
-    if (text := request.headers.get(POSITION)) is not None:
-        try:
-            position = Position.parse(text)
-        except BadPosition as error:
-            raise invalid(POSITION, "position", str(error)) from error
-        if not await services.known.wait_for(position, services.settings.read_timeout):
-            raise not_there_yet(text)
+    position = _position(request)
+    if position is not None and not await services.known.wait_for(position, services.settings.read_timeout):
+        raise not_there_yet(str(position))
     return services.known
+
+
+async def _directory_at(request: Request) -> State:
+    """The directory, as new as the position that the request carries. Raises `Problem` (400, 504)."""
+    services: Services = request.app.state.services
+    position = _position(request)
+    if position is None:
+        return services.tail.directory
+    directory = await services.tail.directory_at(position, services.settings.read_timeout)
+    if directory is None:
+        raise not_there_yet(str(position))
+    return directory
+
+
+def _position(request: Request) -> Position | None:
+    text = request.headers.get(POSITION)
+    try:
+        return None if text is None else Position.parse(text)
+    except BadPosition as error:
+        raise invalid(POSITION, "position", str(error)) from error
 
 
 All = Annotated[Services, Depends(_services)]
 Caller = Annotated[Signer, Depends(_caller)]
+Client = Annotated[Visitor, Depends(_client)]
 Body = Annotated[bytes, Depends(_body)]
 Known = Annotated[KnownThings, Depends(_known_at)]
+Directory = Annotated[State, Depends(_directory_at)]

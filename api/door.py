@@ -1,13 +1,15 @@
 """The front door: what every request passes before a route sees it, and every answer on its way out.
 
-Pure ASGI, because it is in the way of each request: size limits, the `/v<major>` prefix, the signature, and at the end
-the one place where an error becomes a problem. Nobody gets past it unsigned but to what `_PUBLIC` lists.
+Pure ASGI, because it is in the way of each request: size limits, the `/v<major>` prefix, the signature, the rate limit,
+and at the end the one place where an error becomes a problem. Nobody gets past it unsigned but to what `_PUBLIC` lists.
+
+Under `/func` stands the same application once more, where the cookie of a sign-in counts, and nothing else does.
 """
 
 import re
 import time
 from collections.abc import Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
 import structlog
@@ -16,17 +18,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import metrics
 from api.auth import Caller, Gate, Signed
 from api.problems import Problem, from_error, internal, invalid
+from api.ratelimit import Kind, Limiter, Standing
+from api.signin import Client, SignIns
+from api.visitors import Visitors, counted_as, is_allowed, refuse_foreign
 
 BODY_BYTES_MAX: Final = 256 * 1024
 CALLER: Final = "refold.caller"
 BODY: Final = "refold.body"
+CLIENT: Final = "refold.client"
 HEADERS: Final = "refold.headers"
 """Lower-case name → text: looked up faster than in a Starlette request, and often."""
 
+SIGN_IN_PATHS: Final = "/server/"
+"""Where browsers sign in and out; the routes there look at the cookie by themselves."""
+
+_COOKIES: Final = "/func"
 _PUBLIC: Final = frozenset(
     {"/", "/health", "/ready", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/asyncapi.json"}
+    | {"/auth/signup", "/auth/update-password-no-auth"}
 )
 _LOCAL: Final = frozenset({"/refold/status"})  # unsigned only from this machine: for `infra/up` and probes beside us
+_PROBES: Final = frozenset({"/health", "/ready", "/metrics"}) | _LOCAL
+"""Not limited: a load balancer that is refused would take us for dead."""
+
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 _PROXIED: Final = frozenset({"x-forwarded-for", "forwarded", "via"})  # then it is the proxy that is on this machine
 _MAJORS: Final = frozenset({4, 5, 6, 7})
@@ -37,12 +51,24 @@ _OVERRIDABLE: Final = frozenset({"GET", "REPORT", "PUT", "PATCH", "DELETE", "POS
 _log = structlog.get_logger("api")
 
 
-class Door:
-    """`gate` gives the gatekeeper once the directory is known; raises a `Problem` before."""
+class Inside(Protocol):
+    """What the door needs of `api.deps.Services`."""
 
-    def __init__(self, app: ASGIApp, gate: Callable[[], Gate]) -> None:
+    limiter: Limiter
+    sign_ins: SignIns
+
+    def admitted(self) -> Gate:
+        """Raises `Problem` until the directory is whole."""
+
+
+class Door:
+    """`services` gives what is inside; `unsigned_max`: requests from one address in a window of `api.ratelimit`."""
+
+    def __init__(self, app: ASGIApp, visitors: Visitors, services: Callable[[], Inside], unsigned_max: int) -> None:
         self._app = app
-        self._gate = gate
+        self._visitors = visitors
+        self._services = services
+        self._unsigned_max = unsigned_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,19 +89,58 @@ class Door:
         finally:
             metrics.observe(scope, watched.status or 500, time.perf_counter() - began)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass(self, scope: Scope, receive: Receive, watched: "_Watched") -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        body = await _body(headers, receive)
-        target = _target(scope)
-        method = scope["method"]
-        _enter(scope, headers)
-        if not self._is_open(scope, headers):
-            owner = _owner(scope["query_string"])
-            scope[CALLER] = self._gate().admit(Signed(method, target, headers, body), owner)
+        address = self._visitors.address(scope, headers)
+        try:
+            body = await self._admit(scope, headers, receive, watched, address)
+        except Problem:
+            if watched.standing is None:  # whoever it was, he has not proven it
+                self._count(watched, Kind.ADDRESS, counted_as(address), self._unsigned_max)
+            raise
         if b"\x00" in scope["path"].encode(errors="surrogatepass") or b"%00" in scope["query_string"]:
             raise invalid("path", "no_nul", "NUL characters are not allowed")
         scope[BODY], scope[HEADERS] = body, headers
-        await self._app(scope, _replayed(body, receive), send)
+        scope[CLIENT] = Client(address, self._visitors.is_secure(scope, headers), headers.get("cookie", ""))
+        await self._app(scope, _replayed(body, receive), watched)
+
+    async def _admit(
+        self,
+        scope: Scope,
+        headers: MutableMapping[str, str],
+        receive: Receive,
+        watched: "_Watched",
+        address: str,
+    ) -> bytes:
+        """The body, once it is known that the request may pass, and whose it is. Raises `Problem`."""
+        target, method = _target(scope), scope["method"]
+        by_cookie = _enter(scope, headers)
+        is_sign_in = not by_cookie and scope["path"].startswith(SIGN_IN_PATHS)
+        if by_cookie or is_sign_in:
+            refuse_foreign(method, headers)
+        if is_sign_in or self._is_open(scope, headers):
+            if scope["path"] not in _PROBES:
+                self._count(watched, Kind.ADDRESS, counted_as(address), self._unsigned_max)
+            if is_sign_in:
+                self._services().admitted()
+            return await _body(headers, receive)
+        services = self._services()
+        gate = services.admitted()
+        body = await _body(headers, receive)
+        if by_cookie:
+            caller = await services.sign_ins.caller(headers.get("cookie", ""))
+        else:
+            caller = await gate.let_in(Signed(method, target, headers, body))
+        self._count(watched, Kind.KEYPAIR, caller.access_key, caller.identity.keypair.spec.rate_limit)
+        if not is_allowed(address, caller.identity.user.spec.allowed_client_ip):
+            raise Problem(403, "client-address-not-allowed", "Forbidden operation", "not from this address")
+        scope[CALLER] = gate.acting_for(caller, _owner(scope["query_string"]))
+        return body
+
+    def _count(self, watched: "_Watched", kind: Kind, who: str, limit: int) -> None:
+        """Raises `Problem` (429)."""
+        watched.standing = self._services().limiter.hit(kind, who, limit)
+        watched.standing.check()
 
     def _is_open(self, scope: Scope, headers: MutableMapping[str, str]) -> bool:
         path = scope["path"]
@@ -92,8 +157,17 @@ def caller_of(scope: Scope) -> Caller:
     return caller
 
 
-def _enter(scope: Scope, headers: MutableMapping[str, str]) -> None:
-    """Rewrite path and method to what the routes know."""
+def client_of(scope: Scope) -> Client:
+    """From where the request came."""
+    client: Client = scope[CLIENT]
+    return client
+
+
+def _enter(scope: Scope, headers: MutableMapping[str, str]) -> bool:
+    """Rewrite path and method to what the routes know; whether it is one of those where a cookie counts."""
+    by_cookie: bool = scope["path"].startswith(_COOKIES + "/")
+    if by_cookie:
+        scope["path"] = scope["path"].removeprefix(_COOKIES)
     match = _PREFIX.fullmatch(scope["path"])
     if match is not None:
         if int(match["major"]) not in _MAJORS:
@@ -105,6 +179,7 @@ def _enter(scope: Scope, headers: MutableMapping[str, str]) -> None:
         scope["method"] = override
     if scope["method"] == "REPORT":
         scope["method"] = "GET"
+    return by_cookie
 
 
 def _target(scope: Scope) -> str:
@@ -161,13 +236,16 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 class _Watched:
-    """`send`, remembering with which status the answer began."""
+    """`send`, which tells the caller how he stands, and remembers with which status the answer began."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status: int | None = None
+        self.standing: Standing | None = None
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self.standing is not None:
+                message = {**message, "headers": [*message.get("headers", ()), *self.standing.headers]}
         await self._send(message)

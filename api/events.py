@@ -14,6 +14,8 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.auth import Caller as Signer
+from api.authority import is_superadmin
 from api.deps import All, Caller, Services
 from api.problems import Problem, invalid
 from api.streams import Stream, Wish, open_stream
@@ -50,7 +52,8 @@ async def session_events(
     bookmarks: bool = False,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Without a name or id: all sessions of the access key; for admins everybody's: `ownerAccessKey=*` or `group=*`.
+    """Without a name or id: all sessions of the access key; superadmins get everybody's with `ownerAccessKey=*` or
+    `group=*`.
 
     `scope` is `session`, `kernel`, both as a list, or `*`. `Last-Event-ID` (or `after`) resumes. With `bookmarks`, an
     idle stream also tells every 15 seconds how far it has read.
@@ -60,10 +63,10 @@ async def session_events(
         raise invalid("scope", "one_of", "scope must be *, session, kernel, or a list of the latter two")
     wanted_name = session_name or name
     named = wanted_name not in _ANY or session_id not in _ANY
-    everybody = caller.is_admin and (owner == "*" or (group == "*" and owner is None and not named))
+    everybody = is_superadmin(caller.identity) and (owner == "*" or (group == "*" and owner is None and not named))
     if not everybody and owner not in _ANY:
         caller = all_.gate.acting_for(caller, owner)
-    is_anybodys = everybody or (caller.is_admin and session_id not in _ANY and owner is None)
+    is_anybodys = everybody or (is_superadmin(caller.identity) and session_id not in _ANY and owner is None)
     wish = Wish(
         owner=None if is_anybodys else caller.owner,
         session_id=None if session_id in _ANY else session_id,
@@ -76,7 +79,7 @@ async def session_events(
     _check_room(all_, caller.access_key)
     stream = await open_stream(all_, wish, last_event_id or after)
     is_public_client = _PUBLIC_CLIENT in request.headers.get("user-agent", "")
-    return _Streaming(_counted(stream, caller.access_key, says_retry=not is_public_client))
+    return _Streaming(_counted(stream, caller, all_, says_retry=not is_public_client))
 
 
 class _Streaming(Response):
@@ -125,7 +128,9 @@ def _check_room(all_: Services, access_key: str) -> None:
         )
 
 
-async def _counted(stream: Stream, access_key: str, *, says_retry: bool) -> AsyncGenerator[bytes, None]:
+async def _counted(stream: Stream, caller: Signer, all_: Services, *, says_retry: bool) -> AsyncGenerator[bytes, None]:
+    """For as long as its listener would be let in again: nothing is told to whom that was taken from."""
+    access_key = caller.access_key
     _open[access_key] += 1
     try:
         if says_retry:
@@ -133,6 +138,8 @@ async def _counted(stream: Stream, access_key: str, *, says_retry: bool) -> Asyn
             yield b"retry: %d\n\n" % _RETRY_MS
         async with aclosing(stream.chunks()) as chunks:
             async for chunk in chunks:
+                if not all_.sign_ins.is_still_in(caller):
+                    return
                 yield chunk
     finally:
         _open[access_key] -= 1

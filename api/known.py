@@ -4,18 +4,21 @@
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
 from psycopg import sql
 from psycopg.rows import class_row
 
 from infra.log import Partition, Position
-from infra.postgres import Pool, connection
+from infra.postgres import Connection, Pool, connection
 from infra.settings import Settings
 from infra.topics import events
-from projections import agents, command_outcomes, session_history, session_list
+from projections import agents, capacity, command_outcomes, session_history, session_list
 from projections.agents import AgentRow
+from projections.capacity import Capacity
 from projections.command_outcomes import OutcomeRow
+from projections.directory.folding import DIRECTORY
 from projections.session_history import HistoryRow
 from projections.session_list import SESSION_LIST, KernelRow, SessionRow
 from projections.sessions import SESSIONS
@@ -23,7 +26,7 @@ from projections.waiting import NotYet, Waiting
 
 HISTORY_PAGE: Final = 1000
 
-_READ: Final = tuple(each.name for each in (SESSIONS, agents.PROJECTION, command_outcomes.PROJECTION))
+_READ: Final = tuple(each.name for each in (SESSIONS, agents.PROJECTION, command_outcomes.PROJECTION, DIRECTORY))
 """What is read here, and must have reached a position before it is."""
 
 _PLACES: Final = "SELECT topic, partition, next_offset FROM checkpoints WHERE projection = %s"
@@ -72,8 +75,19 @@ class Known(Protocol):
     async def wait_for(self, position: Position, timeout: float) -> bool:
         """Whether everything was folded up to there within so many seconds."""
 
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """To the database, for the many lists of the admin API, which say what they ask by themselves."""
+
     async def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Small numbers for a status line: living sessions and agents, each by status."""
+
+    async def slot_names(self, group: str | None = None) -> frozenset[str]:
+        """Of which slots any agent has some; of one resource group, or of all."""
+
+    async def capacity(
+        self, *, owner: str, domain: str, project: str | None, owners: Sequence[str], groups: Sequence[str]
+    ) -> Capacity:
+        """What a keypair, its project and its domain hold, and what agents of these resource groups have left."""
 
 
 class Projections:
@@ -135,6 +149,9 @@ class Projections:
             return False
         return True
 
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        return connection(self._pool)
+
     async def counts(self) -> Mapping[str, Mapping[str, int]]:
         async with connection(self._pool) as db:
             cursor = await db.execute(_COUNTS)
@@ -143,3 +160,15 @@ class Projections:
         for what, status, count in rows:
             told[what][status] = count
         return told
+
+    async def slot_names(self, group: str | None = None) -> frozenset[str]:
+        async with connection(self._pool) as db:
+            return await capacity.slot_names(db, group)
+
+    async def capacity(
+        self, *, owner: str, domain: str, project: str | None, owners: Sequence[str], groups: Sequence[str]
+    ) -> Capacity:
+        async with connection(self._pool) as db:
+            return await capacity.capacity(
+                db, owner=owner, domain=domain, project=project, owners=owners, groups=groups
+            )

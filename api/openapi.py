@@ -10,6 +10,8 @@ from pydantic.json_schema import models_json_schema
 
 from api.asyncapi import members
 from api.commands import GivenByPeople
+from api.door import SIGN_IN_PATHS
+from api.graphql.routes import GraphQLRequest
 from api.problems import BASE, MEDIA_TYPE
 from api.session_requests import NewSession
 
@@ -67,6 +69,16 @@ _DECIDED: Final = {
     "events": [{"at": "2026-11-21T09:00:00Z", "type": "DomainCreated", "name": "research"}],
 }
 
+_KEYPAIR: Final = {"keypair": {"user_id": "ada@example.org", "is_active": True}}
+_ASKING: Final = {
+    "keypair": {"query": "query { keypair { user_id is_active } }", "variables": {}},
+    "sessions": {
+        "query": "query($limit: Int!, $offset: Int!, $status: String) {"
+        " compute_session_list(limit: $limit, offset: $offset, status: $status) { items { id name } total_count } }",
+        "variables": {"limit": 20, "offset": 0, "status": "PENDING,RUNNING"},
+    },
+}
+
 _ANSWERS: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, Any]]]] = {
     ("/", "get"): {"200": ("Which version this is.", {"version": "v7.20230615", "manager": "23.09.10"})},
     ("/session", "post"): {
@@ -90,6 +102,8 @@ _ANSWERS: Final[Mapping[tuple[str, str], Mapping[str, tuple[str, Any]]]] = {
         "200": ("The outcome.", _DECIDED),
         "202": ("Not decided yet.", {"status": "pending"}),
     },
+    ("/admin/gql", "post"): {"200": ("`data`, and `errors` where there are any.", {"data": _KEYPAIR})},
+    ("/admin/graphql", "post"): {"200": ("What `data` holds at `/admin/gql`.", _KEYPAIR)},
     ("/refold/sessions/{reference}/history", "get"): {
         "200": (
             "Everything that happened, in the order of the log.",
@@ -119,20 +133,25 @@ _REQUESTS: Final[Mapping[tuple[str, str], tuple[list[str], Mapping[str, Any]]]] 
             }
         },
     ),
+    ("/admin/gql", "post"): ([GraphQLRequest.__name__], _ASKING),
+    ("/admin/graphql", "post"): ([GraphQLRequest.__name__], _ASKING),
     ("/refold/commands", "post"): (
         [model.__name__ for model in members(GivenByPeople)],
         {
             "cancel": {"type": "CancelSession", "owner": "AKIAIOSFODNN7EXAMPLE", "session_id": _SESSION_ID},
             "policy": {
-                "type": "PutKeypairPolicy",
+                "type": "ModifyKeypairPolicy",
                 "name": "default",
-                "limits": {"max_concurrent_sessions": 30, "max_kernels_per_session": 8},
+                "changes": {"max_concurrent_sessions": 30, "max_containers_per_session": 8},
             },
         },
     ),
 }
 
-_WRITES: Final = frozenset({"post", "patch", "delete"})
+_UNSIGNED: Final = frozenset(
+    {"/", "/v{major}", "/health", "/ready", "/refold/status", "/auth/signup", "/auth/update-password-no-auth"}
+)
+_WRITES: Final = frozenset({"post", "put", "patch", "delete"})
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
@@ -150,7 +169,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def _add_schemas(document: dict[str, Any]) -> None:
-    models: list[type[BaseModel]] = [NewSession, *members(GivenByPeople)]
+    models: list[type[BaseModel]] = [NewSession, GraphQLRequest, *members(GivenByPeople)]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     components = document.setdefault("components", {})
     components["schemas"] = definitions["$defs"] | {"Problem": _PROBLEM}
@@ -186,9 +205,9 @@ def _complete(operation: dict[str, Any], path: str, method: str) -> None:
             "required": True,
             "content": {"application/json": {"schema": schema, "examples": told}},
         }
-    if path in {"/", "/v{major}", "/health", "/ready", "/refold/status"}:
+    if path in _UNSIGNED or path.startswith(SIGN_IN_PATHS):
         operation["security"] = []
-    elif path.startswith(("/session", "/refold")):
+    else:
         operation.setdefault("parameters", []).extend(_headers(method))
 
 

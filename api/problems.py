@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from domain.messages import Refused
+from infra.keyring import Forgotten
 from infra.log import LogUnavailable, Position
 from infra.postgres import Unavailable
 from infra.sending import Overloaded
+from projections.filtering import BadQuery
 
 BASE: Final = "https://api.backend.ai/probs/"
 MEDIA_TYPE: Final = "application/problem+json"
@@ -81,6 +83,16 @@ _REFUSALS: Final[Mapping[str, tuple[int, str, str]]] = {
     "bad_slots": (400, "invalid-api-params", "Missing or invalid API parameters"),
     "kernel_id_repeated": (400, "invalid-api-params", "Missing or invalid API parameters"),
     "wrong_kernels": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "bad_path": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "reserved_path": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "bad_id": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "bad_network": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "bad_permission": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "nul_character": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "shared_memory_too_large": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "dotfiles_too_large": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "too_many_dotfiles": (412, "quota-exceeded", "There are too many dotfiles"),
+    "too_many_templates": (412, "quota-exceeded", "There are too many templates"),
     "unreadable": (400, "invalid-api-params", "The command could not be read"),
     "command_id_reused": (422, "idempotency-key-reused", "The key was used for another request"),
     "internal_error": (500, "internal-server-error", "The decision failed"),
@@ -143,8 +155,9 @@ def not_valid(errors: Sequence[Mapping[str, Any]]) -> Problem:
 
 
 def _field(location: Sequence[str | int]) -> str:
-    parts = [str(part) for part in location if part not in {"body", "query", "path"}]
-    return ".".join(parts)[:200] or "body"
+    """Without where FastAPI says that it found it; a field may have such a name too."""
+    parts = location[1:] if len(location) > 1 and location[0] in {"body", "query", "path"} else location
+    return ".".join(map(str, parts))[:200] or "body"
 
 
 def session_not_found(reference: str) -> Problem:
@@ -187,6 +200,10 @@ def projection_unavailable() -> Problem:
     )
 
 
+def forgotten() -> Problem:
+    return Problem(410, "secret-forgotten", "Forgotten", "the key it was sealed with was deleted, with all it sealed")
+
+
 def not_there_yet(position: str) -> Problem:
     return Problem(
         504,
@@ -208,12 +225,16 @@ def from_error(error: Exception) -> Problem | None:
             return refused(error.code, error.reason, error.field)
         case ValidationError():
             return not_valid(error.errors(include_url=False, include_input=False, include_context=False))
+        case BadQuery():
+            return invalid(error.field, error.rule, str(error))
         case Overloaded():
             return overloaded(error.retry_after)
         case LogUnavailable():
             return log_unavailable()
         case Unavailable():
             return projection_unavailable()
+        case Forgotten():
+            return forgotten()
         case _:
             return None
 

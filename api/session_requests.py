@@ -6,6 +6,7 @@ cannot do yet is refused by name, because an option silently dropped is worse th
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid5
@@ -14,8 +15,10 @@ import orjson
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
 from api.auth import Caller
+from api.authority import sees_project, sight
 from api.problems import Problem, invalid, unsupported
-from domain.directory.state import Directory, ResourceGroup
+from domain.directory.messages.cluster import ManagerStatus
+from domain.directory.state import Directory, Project, ResourceGroup
 from domain.messages import AccessKey, KernelId, SessionId
 from domain.session.messages import RequestSession, Seat, SessionName, SessionSpec
 from domain.session.status import ClusterMode, SessionType
@@ -23,6 +26,8 @@ from domain.slots import parse
 
 _DEFAULT_RESOURCES: Final[Mapping[str, str]] = {"cpu": "1", "mem": "256m"}
 """Per kernel, where the request names no resources, until images have minimums of their own."""
+
+_DEFAULT_GROUP: Final = "default"
 
 _AMOUNT: Final = re.compile(r"\d{1,19}(\.\d{1,9})?\s*([kmgtpezy]?(i?b)?)?", re.IGNORECASE)
 _VARIABLE: Final = re.compile(r"[^=\x00-\x20]{1,256}")
@@ -166,8 +171,7 @@ def request_session(
     """
     session_id = session_id_of(command_id)
     config = new.config
-    group = _group(config.resource_group or "default", "config.scalingGroup", directory)
-    _check_project(new.domain, new.group, "group", caller, directory)
+    group = _allowed_group(config.resource_group, new.domain, new.group, _OF_CLIENT, caller, directory)
     size = config.cluster_size if config.cluster_size and new.cluster_size == 1 else new.cluster_size
     return RequestSession(
         at=at,
@@ -215,27 +219,76 @@ def with_ids(told: Mapping[str, Any], command_id: str) -> dict[str, Any]:
     return {**told, "session_id": session_id, "kernels": filled}
 
 
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """What the request calls these three."""
+
+    domain: str
+    project: str
+    group: str
+
+
+_OF_CLIENT: Final = _Fields("domain", "group", "config.scalingGroup")
+_OF_COMMAND: Final = _Fields("spec.domain", "spec.project", "spec.resource_group")
+
+
 def placed_where_allowed(command: RequestSession, caller: Caller, directory: Directory) -> RequestSession:
     """The command for the cell of its resource group, if group and project may be used. Raises `Problem`."""
     spec = command.spec
-    group = _group(spec.resource_group, "spec.resource_group", directory)
-    _check_project(spec.domain, spec.project, "spec.project", caller, directory)
+    caller = replace(caller, owner=command.owner)
+    group = _allowed_group(spec.resource_group, spec.domain, spec.project, _OF_COMMAND, caller, directory)
     return command.model_copy(update={"spec": spec.model_copy(update={"cell": group.cell})})
 
 
-def _group(name: str, field: str, directory: Directory) -> ResourceGroup:
+def _allowed_group(
+    name: str | None, domain: str, project_name: str, fields: _Fields, caller: Caller, directory: Directory
+) -> ResourceGroup:
+    """The resource group a session of the caller's may wait for; without a name `default`, else the first there is.
+
+    Raises `Problem`. What he may not use is refused in the words in which a thing that does not exist is refused.
+    """
+    _refuse_frozen(directory)
+    project = _project(domain, project_name, fields, caller, directory)
+    if name is None:
+        usable = directory.groups_for(domain, project.project_id, caller.owner)
+        if not usable:
+            raise invalid(fields.group, "missing", f"there is no resource group for sessions of {project_name}")
+        name = _DEFAULT_GROUP if _DEFAULT_GROUP in usable else usable[0]
     group = directory.groups.get(name)
-    if group is None or not group.active:
-        raise invalid(field, "unknown", f"there is no resource group {name}")
+    if group is None or not group.spec.active or not group.is_granted(domain, project.project_id, caller.owner):
+        raise invalid(fields.group, "unknown", f"there is no resource group {name}")
     return group
 
 
-def _check_project(domain: str, name: str, field: str, caller: Caller, directory: Directory) -> None:
+def _refuse_frozen(directory: Directory) -> None:
+    if directory.manager_status is ManagerStatus.FROZEN:
+        raise Problem(
+            503,
+            "server-frozen",
+            "The server is frozen due to maintenance",
+            "no new sessions are taken at the moment; those that are there go on",
+            retryable=True,
+            retry_after=60,
+        )
+
+
+def _project(domain: str, name: str, fields: _Fields, caller: Caller, directory: Directory) -> Project:
+    """One that whoever the session is for is in, or whose admin the caller is."""
     project = directory.project(domain, name)
-    if project is None or not project.active:
-        raise invalid(field, "unknown", f"there is no project {name} in the domain {domain}")
-    if not caller.is_admin and project.project_id not in caller.identity.user.projects:
-        raise Problem(403, "generic-forbidden", "Forbidden operation", f"you are not a member of {name}", field=field)
+    if project is None or not _may_use(project, caller, directory):
+        raise invalid(fields.project, "unknown", f"there is no project {name} in the domain {domain}")
+    if not directory.domains[domain].spec.active:
+        raise invalid(fields.domain, "inactive", f"the domain {domain} is not active")
+    if not project.spec.active:
+        raise invalid(fields.project, "inactive", f"the project {name} is not active")
+    return project
+
+
+def _may_use(project: Project, caller: Caller, directory: Directory) -> bool:
+    owner = directory.identity(caller.owner) or caller.identity
+    return project.project_id in owner.user.projects or (
+        not sight(caller.identity).own_only and sees_project(caller.identity, project)
+    )
 
 
 def _seats(session_id: SessionId, size: int) -> tuple[Seat, ...]:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from api.answers import accepted_for_later, json
 from api.auth import Caller as Signer
+from api.authority import authorize
 from api.deps import All, Caller, Known, Services
 from api.door import BODY, HEADERS, caller_of
 from api.live import STARTED_OR_ENDED
@@ -46,6 +47,7 @@ async def create(request: Request) -> Response:
     caller = all_.gate.acting_for(caller, new.owner_access_key)
     command_id = command_id_of(headers, caller)
     command = request_session(new, caller, command_id, now(), all_.tail.directory)
+    authorize(command, caller.identity, all_.tail.directory)
     is_async = wants_async(headers)
     started = None if new.enqueue_only or is_async else all_.tail.live.when_started(command.session_id)
     try:
@@ -270,6 +272,7 @@ async def _sought(reference: str, caller: Signer, all_: Services, find: Callable
 
 async def _write(command: Command, request: Request, caller: Signer, all_: Services) -> Result | Response:
     """Send it and wait: its result, or the answer that it is on its way. Raises `Problem` where it is refused."""
+    authorize(command, caller.identity, all_.tail.directory)
     headers: Mapping[str, str] = request.headers
     sent = await all_.writing.send(
         _CONTEXT, command, command_id_of(headers, caller), caller, headers.get("traceparent")

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api import metrics
 from api.answers import json
 from api.asyncapi import asyncapi
-from api.deps import All, Caller
+from api.deps import All
 from api.problems import Problem
 from infra.log import LogError
 from infra.signing import API_VERSION
@@ -35,13 +35,6 @@ async def version() -> Response:
 async def version_of(major: int) -> Response:
     """The latest minor version of a major one."""
     return json({"version": _MINORS[major], "manager": MANAGER})  # the door lets only these majors in
-
-
-@router.get("/manager/announcement")
-async def announcement(caller: Caller) -> Response:
-    """A message of the administrators to everybody; there is none."""
-    del caller
-    return json({"enabled": False, "message": ""})
 
 
 @router.get("/health")

@@ -21,7 +21,7 @@ from domain.outcomes import OUTCOME_TYPES
 from infra.decoding import Unreadable, read_event
 from infra.log import Log, LogError, Partition, Position, Record
 from infra.settings import Settings
-from infra.topics import events
+from infra.topics import commands, events
 
 _log = structlog.get_logger("api.tail")
 
@@ -43,9 +43,12 @@ class Tail:
         self._log = log
         self._contexts = {settings.topic_prefix + events(name): name for name in CONTEXTS}
         self._directory_topic = settings.topic_prefix + events(DIRECTORY.name)
+        self._directory_commands = settings.topic_prefix + commands(DIRECTORY.name)
         self._session_topic = settings.topic_prefix + events("session")
         self._places: dict[Partition, int] = {}
         self._last: dict[Partition, int] = {}
+        self._settled: dict[Partition, int] = {}
+        self._learned = asyncio.Event()
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -61,6 +64,27 @@ class Tail:
         """The point just after the last record seen there: everything that stands in the log for this process."""
         offset = self._last.get(partition)
         return Position({} if offset is None else {partition: offset})
+
+    async def directory_at(self, position: Position, timeout: float) -> Directory | None:
+        """The directory once it is as new as the position; None if it is not in time.
+
+        As in `projections.waiting`, a position in the commands is reached with their outcomes.
+        """
+        wanted = {
+            partition: offset
+            for partition, offset in position.offsets.items()
+            if partition.topic in {self._directory_topic, self._directory_commands}
+        }
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while any(offset > self._reached(partition) for partition, offset in wanted.items()):
+                    await self._learned.wait()
+                return self.directory
+        return None
+
+    def _reached(self, partition: Partition) -> int:
+        known = self._places if partition.topic == self._directory_topic else self._settled
+        return known.get(partition, 0)
 
     async def lag(self) -> int:
         """Committed records not yet taken in. Asks the brokers; raises `LogError`."""
@@ -90,6 +114,8 @@ class Tail:
                     self._take(record)
                 for partition in self._places:
                     self._places[partition] = max(self._places[partition], reader.position(partition))
+                self._learned.set()
+                self._learned = asyncio.Event()
                 if not self.started.is_set() and all(self._places[p] >= end for p, end in whole.items()):
                     self.started.set()
 
@@ -123,6 +149,10 @@ class Tail:
         if headers["ce_type"].decode() not in OUTCOME_TYPES:
             told = read_event(DIRECTORY, record)
             self.directory = DIRECTORY.evolve(self.directory, cast(DirectoryEvents, told.event))
+        index, _, count = headers.get("ce_outcome", b"").partition(b"/")
+        if count and int(index) + 1 == int(count):
+            place = Partition(self._directory_commands, record.partition.number)
+            self._settled[place] = int(headers["ce_commandoffset"]) + 1
 
     async def wait_started(self, timeout: float) -> bool:
         with suppress(TimeoutError):

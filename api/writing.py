@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from api.auth import Caller
@@ -28,6 +28,13 @@ POSITION: Final = "X-Refold-Position"
 _KEYS: Final = uuid5(NAMESPACE_URL, "https://refold/idempotency-key")
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _KEY_LENGTH_MAX: Final = 255
+
+
+class Actor(Protocol):
+    """Whoever sends a command. `actor`: how the log names him."""
+
+    @property
+    def actor(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,7 @@ class Writing:
         self._known = known
 
     async def send(
-        self, context: str, command: Command, command_id: str, caller: Caller, traceparent: str | None
+        self, context: str, command: Command, command_id: str, caller: Actor, traceparent: str | None
     ) -> Written:
         """Raises `Overloaded` and `LogUnavailable`."""
         expected = self._tail.outcomes.expect(command_id, caller.actor)

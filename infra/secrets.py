@@ -8,8 +8,10 @@ SecretError
 
 import base64
 import binascii
+import hmac
 import os
 import time
+from collections.abc import Sequence
 
 import jwt
 from argon2 import PasswordHasher
@@ -44,14 +46,23 @@ class BadToken(SecretError):
 
 
 def master_key(settings: Settings) -> bytes:
-    """The 32 bytes with which secrets in the log are sealed. Raises `BadKey`."""
-    text = settings.master_key.get_secret_value()
+    """The 32 bytes that wrap the keys with which secrets in the log are sealed. Raises `BadKey`."""
+    return _read_key("REFOLD_MASTER_KEY", settings.master_key.get_secret_value())
+
+
+def old_master_keys(settings: Settings) -> Sequence[bytes]:
+    """Those that may still wrap some keys, while a new one is taken into use. Raises `BadKey`."""
+    text = settings.master_key_old.get_secret_value()
+    return [_read_key("REFOLD_MASTER_KEY_OLD", text)] if text else []
+
+
+def _read_key(name: str, text: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise BadKey("REFOLD_MASTER_KEY is not base64") from error
+        raise BadKey(f"{name} is not base64") from error
     if len(key) != _KEY_BYTES:
-        raise BadKey(f"REFOLD_MASTER_KEY must be {_KEY_BYTES} bytes in base64, and has {len(key)}")
+        raise BadKey(f"{name} must be {_KEY_BYTES} bytes in base64, and has {len(key)}")
     return key
 
 
@@ -60,9 +71,14 @@ def new_key() -> str:
     return base64.b64encode(os.urandom(_KEY_BYTES)).decode()
 
 
-def seal(key: bytes, secret: str, about: str) -> str:
-    """Encrypt (AES-256-GCM); base64. Whoever unseals must know what it is `about`: sealed texts cannot be swapped."""
+def seal(key: bytes, secret: str, about: str, command_id: str | None = None) -> str:
+    """Encrypt (AES-256-GCM); base64. Whoever unseals must know what it is `about`: sealed texts cannot be swapped.
+
+    Never the same text twice, but for one command: who sends that again must say the same (`Idempotency-Key`).
+    """
     nonce = os.urandom(_NONCE_BYTES)
+    if command_id is not None:
+        nonce = hmac.digest(key, "\0".join((command_id, about, secret)).encode(), "sha256")[:_NONCE_BYTES]
     sealed = AESGCM(key).encrypt(nonce, secret.encode(), _VERSION + about.encode())
     return base64.b64encode(_VERSION + nonce + sealed).decode()
 

@@ -35,7 +35,10 @@ class Settings(BaseSettings):
     )
 
     master_key: SecretStr = Field(
-        SecretStr(""), description="32 bytes in base64: encrypts secret keys kept in the log."
+        SecretStr(""), description="32 bytes in base64: wraps the keys that seal secrets in the log."
+    )
+    master_key_old: SecretStr = Field(
+        SecretStr(""), description="The master key before, while `python -m infra.keys rotate` has yet to run."
     )
     internal_key: SecretStr = Field(
         SecretStr(""), description="Shared secret that signs the tokens with which the api talks to agents."
@@ -59,6 +62,25 @@ class Settings(BaseSettings):
     streams_per_key_max: int = Field(
         50, ge=1, description="Event streams an access key may have open at one api process; beyond, it answers 429."
     )
+
+    signed_bodies: bool = Field(
+        False, description="Whether a signature must cover the body; the public client's does not, and is then refused."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks, comma separated, whose X-Forwarded-For and -Proto are believed.",
+    )
+    unsigned_requests_max: int = Field(
+        5000, ge=1, description="Requests a client address may make unsigned within 15 minutes; beyond, 429."
+    )
+    sign_ins_max: int = Field(
+        200, ge=1, description="Times a client address may try a password within 15 minutes; beyond, 429."
+    )
+    sign_in_seconds: int = Field(
+        604_800, ge=60, le=10**9, description="Seconds after which a browser's sign-in ends, unless it is extended."
+    )
+
+    graphql_introspection: bool = Field(False, description="Whether clients may ask the GraphQL schema what it holds.")
 
     worker_health_port: int = Field(
         0, ge=0, le=65535, description="Port of a worker's /health, /ready and /metrics; 0 takes a free one."

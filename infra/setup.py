@@ -13,36 +13,33 @@ from typing import cast
 from uuid import NAMESPACE_URL, uuid5
 
 from domain.directory.consequences import DIRECTORY
-from domain.directory.messages import (
-    KEY,
-    CreateDomain,
-    CreateKeypair,
-    CreateProject,
-    CreateResourceGroup,
-    CreateUser,
-    DirectoryCommand,
-    DirectoryEvents,
-    JoinProject,
-    ProjectId,
-    PutKeypairPolicy,
-    Role,
-    UserId,
+from domain.directory.messages import DirectoryEvents
+from domain.directory.messages.common import KEY, DirectoryCommand, ProjectId, UserId
+from domain.directory.messages.groups import CreateResourceGroup
+from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec
+from domain.directory.messages.policies import (
+    CreateKeypairPolicy,
+    CreateProjectPolicy,
+    CreateUserPolicy,
+    KeypairPolicySpec,
 )
+from domain.directory.messages.tenants import CreateDomain, CreateProject
+from domain.directory.messages.users import CreateUser, Role, UserSpec
 from domain.directory.state import Directory
 from domain.messages import AccessKey, Cell
 from domain.outcomes import CommandOutcome, ShardOpened
-from domain.session.messages import Limits
 from infra.decoding import read_event
 from infra.kafka import KafkaLog
+from infra.keyring import Keyring, PostgresKeys
 from infra.log import Log, LogError, read_until
 from infra.postgres import DatabaseError, migrate, open_pool
-from infra.secrets import SecretError, hash_password, master_key, seal
+from infra.secrets import SecretError, hash_password
 from infra.sending import Sender
 from infra.settings import Settings, settings
 from infra.telemetry import configure_logging
 from infra.topics import all_topics, events, partition_of
 
-_LIMITS = Limits(max_concurrent_sessions=1000, max_kernels_per_session=64)
+_POLICY = KeypairPolicySpec(max_concurrent_sessions=1000, max_containers_per_session=64)
 """What the first administrator may run at a time."""
 
 
@@ -60,14 +57,16 @@ async def set_up(settings: Settings, admin: Admin) -> None:
     """Create what is missing. Raises LogError or Unavailable when a server does not answer."""
     async with KafkaLog(settings) as log:
         await log.create_topics(all_topics(settings))
-        async with open_pool(settings) as pool, pool.connection() as db:
-            await migrate(db)
-        if AccessKey(admin.access_key) in (await _directory(settings, log)).keypairs:
-            return  # what was set up may have been changed since, and is not ours to reset
-        sender = Sender(settings, log, "refold/setup")
-        await sender.send_all(
-            [("directory", command, _id_of(settings, command)) for command in _bootstrap(settings, admin)], "setup"
-        )
+        async with open_pool(settings) as pool:
+            async with pool.connection() as db:
+                await migrate(db)
+            if AccessKey(admin.access_key) in (await _directory(settings, log)).keypairs:
+                return  # what was set up may have been changed since, and is not ours to reset
+            user_id = UserId(str(uuid5(NAMESPACE_URL, f"user/{admin.email}")))
+            keyring = Keyring(settings, PostgresKeys(pool))
+            secret = await keyring.seal(user_id, admin.secret_key, admin.access_key)
+        commands = [("directory", command, _id_of(settings, command)) for command in _bootstrap(admin, user_id, secret)]
+        await Sender(settings, log, "refold/setup").send_all(commands, "setup")
 
 
 async def _directory(settings: Settings, log: Log) -> Directory:
@@ -82,33 +81,31 @@ async def _directory(settings: Settings, log: Log) -> Directory:
     return state
 
 
-def _bootstrap(settings: Settings, admin: Admin) -> list[DirectoryCommand]:
+def _bootstrap(admin: Admin, user_id: UserId, secret_sealed: str) -> list[DirectoryCommand]:
     now = datetime.now(UTC)
     access_key = AccessKey(admin.access_key)
-    user_id = UserId(str(uuid5(NAMESPACE_URL, f"user/{admin.email}")))
     project_id = ProjectId(str(uuid5(NAMESPACE_URL, "project/default")))
     return [
+        CreateKeypairPolicy(at=now, name="default", spec=_POLICY),
+        CreateUserPolicy(at=now, name="default"),
+        CreateProjectPolicy(at=now, name="default"),
         CreateDomain(at=now, name="default"),
         CreateProject(at=now, project_id=project_id, name="default", domain="default"),
         CreateResourceGroup(at=now, name="default", cell=Cell("default")),
-        PutKeypairPolicy(at=now, name="default", limits=_LIMITS),
         CreateUser(
             at=now,
             user_id=user_id,
             email=admin.email,
-            username=admin.email.partition("@")[0],
-            role=Role.SUPERADMIN,
-            domain="default",
+            spec=UserSpec(username=admin.email.partition("@")[0], role=Role.SUPERADMIN, domain="default"),
             password_hash=hash_password(admin.password),
+            projects=(project_id,),
         ),
-        JoinProject(at=now, user_id=user_id, project_id=project_id),
         CreateKeypair(
             at=now,
             access_key=access_key,
             user_id=user_id,
-            secret_sealed=seal(master_key(settings), admin.secret_key, admin.access_key),
-            policy="default",
-            is_admin=True,
+            secret_sealed=secret_sealed,
+            spec=KeypairSpec(is_admin=True),
         ),
     ]
 

@@ -31,6 +31,8 @@ from domain.scheduling.messages import (
 from domain.slots import minus, plus
 from infra.decoding import Told
 from infra.postgres import Connection
+from projections.filtering import Field, Kind
+from projections.listing import EVERYTHING, Listing, Page, Query
 from projections.table import Index, Json, Keys, Projection, Rows, Table, bounded
 
 
@@ -314,6 +316,22 @@ _COUNT = sql.SQL("SELECT count(*) FROM agents") + sql.SQL(_FILTER)
 
 _BY_ID = sql.SQL("SELECT {} FROM agents WHERE agent_id = %s ORDER BY last_contact DESC LIMIT 1").format(AGENTS.names)
 
+_AGENTS = Listing(
+    AgentRow,
+    sql.SQL("SELECT * FROM agents"),
+    fields={
+        "id": Field("agent_id"),
+        "status": Field("status", choices=("ALIVE", "LOST", "RETIRED", "REMOVED")),
+        "status_changed": Field("status_changed_at", Kind.TIME),
+        "scaling_group": Field("resource_group"),
+        "architecture": Field("architecture"),
+        "addr": Field("address"),
+        "first_contact": Field("first_contact", Kind.TIME),
+        "lost_at": Field("(CASE WHEN status = 'LOST' THEN status_changed_at END)", Kind.TIME, nullable=True),
+    },
+    key=("agent_id", "cell"),
+)
+
 _CLAIMS = sql.SQL("SELECT {} FROM claims WHERE session_id = %s ORDER BY attempt").format(CLAIMS.names)
 
 
@@ -343,6 +361,22 @@ async def page(
         await counting.execute(_COUNT, values)
         total = await counting.fetchone()
     return found, int(total or 0)
+
+
+async def listed(
+    db: Connection,
+    query: Query = EVERYTHING,
+    *,
+    statuses: Sequence[str] | None = None,
+    resource_group: str | None = None,
+) -> Page[AgentRow]:
+    """Agents by id, filtered and sorted as clients ask for. Raises `BadQuery`."""
+    return await _AGENTS.page(
+        db,
+        query,
+        ("status = ANY({})", statuses if statuses is None else list(statuses)),
+        ("resource_group = {}", resource_group),
+    )
 
 
 async def by_id(db: Connection, agent_id: str) -> AgentRow | None:

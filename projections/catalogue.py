@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from projections import agents, command_outcomes, directory
+from projections import agents, command_outcomes
+from projections.directory.folding import DIRECTORY
 from projections.sessions import SESSIONS
 from projections.table import Projection
 
 PROJECTIONS: Mapping[str, Projection] = {
-    each.name: each for each in (SESSIONS, agents.PROJECTION, directory.PROJECTION, command_outcomes.PROJECTION)
+    each.name: each for each in (SESSIONS, agents.PROJECTION, DIRECTORY, command_outcomes.PROJECTION)
 }
 
 

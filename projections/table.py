@@ -41,6 +41,7 @@ class Index:
     on: LiteralString
     where: LiteralString | None = None
     unique: bool = False
+    using: LiteralString = "btree"
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,11 @@ class Table(Generic[R]):
 
     def create_indexes(self, name: str) -> list[sql.Composed]:
         return [
-            sql.SQL("CREATE {}INDEX {} ON {} ({}){}").format(
+            sql.SQL("CREATE {}INDEX {} ON {} USING {} ({}){}").format(
                 sql.SQL("UNIQUE " if index.unique else ""),
                 sql.Identifier(f"{name}_{index.name}"),
                 sql.Identifier(name),
+                sql.SQL(index.using),
                 sql.SQL(index.on),
                 sql.SQL(f" WHERE {index.where}" if index.where else ""),
             )
@@ -152,15 +154,20 @@ class Rows:
                 return None
             raise NotLoaded(f"{table.name} {key}") from None
 
+    def get(self, table: Table[R], key: Key) -> R:
+        """The row to read, which must be there. Raises `NoSuchRow` and `NotLoaded`."""
+        row = self.find(table, key)
+        if row is None:
+            raise NoSuchRow(f"{table.name} {key}")
+        return row
+
     def peek(self, table: Table[R], key: Key) -> R | None:
         """The row as far as it is known yet; for `keys`, which may lead from one row to others."""
         return cast("R | None", self.known[table].get(key))
 
     def change(self, table: Table[R], key: Key) -> R:
         """The row to change. Raises `NoSuchRow` and `NotLoaded`."""
-        row = self.find(table, key)
-        if row is None:
-            raise NoSuchRow(f"{table.name} {key}")
+        row = self.get(table, key)
         self.changed[table][key] = row
         return row
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
@@ -35,10 +36,17 @@ def database() -> str:
 @pytest.fixture
 async def own_database(database: str) -> AsyncIterator[str]:
     """URL of an empty database of the test's own."""
+    async with empty_database(database) as url:
+        yield url
+
+
+@asynccontextmanager
+async def empty_database(server: str) -> AsyncIterator[str]:
+    """URL of a database that is there for the block."""
     name = f"test_{uuid4().hex[:12]}"
-    async with await AsyncConnection.connect(database, autocommit=True) as db:
+    async with await AsyncConnection.connect(server, autocommit=True) as db:
         await db.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-        yield make_conninfo(database, dbname=name)
+        yield make_conninfo(server, dbname=name)
         await db.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 

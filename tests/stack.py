@@ -29,14 +29,18 @@ PROCESSES: Mapping[str, Sequence[str]] = {"workers": ["workers"], "api": ["api"]
 """Name → what `python -m` gets."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stack:
-    """`supervisor` has the processes as its children; `crashes` tells of those that ended by themselves."""
+    """`supervisor` has the processes as its children; `crashes` tells of those that ended by themselves.
+
+    `secrets`: what was used in it and may stand nowhere in clear.
+    """
 
     settings: Settings
     admin: Admin
     supervisor: Supervisor
     crashes: list[Crash]
+    secrets: set[str]
 
     @property
     def endpoint(self) -> str:
@@ -75,7 +79,8 @@ async def running_stack(
         await set_up(settings, admin)
         crashes: list[Crash] = []
         async with Supervisor(folder / "logs", crashes.append) as supervisor:
-            stack = Stack(settings, admin, supervisor, crashes)
+            keys = {settings.master_key.get_secret_value(), settings.internal_key.get_secret_value()}
+            stack = Stack(settings, admin, supervisor, crashes, {admin.password, admin.secret_key} | keys)
             for child, arguments in processes.items():
                 await supervisor.start(_child(child, arguments, settings.environment()))
             await _until_ready(stack)

@@ -1,33 +1,37 @@
-"""All that the directory knows, folded from its events. The api folds the same to let people in."""
+"""All that the directory knows, folded from its events (`domain.directory.folding`), and what may be asked of it.
 
-from dataclasses import dataclass, field, replace
+The api folds the same to let people in.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from immutables import Map
 
-from domain.directory.messages import (
-    DirectoryEvents,
-    DomainCreated,
-    KeypairCreated,
-    KeypairModified,
-    KeypairPolicyPut,
-    ProjectCreated,
-    ProjectId,
-    ProjectJoined,
-    ResourceGroupCreated,
-    Role,
-    UserCreated,
-    UserId,
-    UserModified,
-    UserPasswordSet,
-)
+from domain.directory.messages.cluster import ManagerStatus
+from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.groups import GranteeKind, PresetSpec, ResourceGroupSpec
+from domain.directory.messages.keypairs import KeypairSpec, SshKeypair
+from domain.directory.messages.personal import DotfileScope, Template, TemplateId
+from domain.directory.messages.policies import KeypairPolicySpec, ProjectPolicySpec, UserPolicySpec
+from domain.directory.messages.tenants import DomainSpec, ProjectSpec, ProjectType
+from domain.directory.messages.users import UserSpec
 from domain.messages import AccessKey, Cell
 from domain.session.messages import Limits
+
+OwnerKey = tuple[DotfileScope, str]
+"""Of a `DotfileOwner`: his scope and id."""
+
+PresetKey = tuple[str | None, str]
+"""Resource group (None: all of them) and name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
     name: str
-    active: bool = True
+    spec: DomainSpec
+    created_at: datetime
+    modified_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +39,40 @@ class Project:
     project_id: ProjectId
     name: str
     domain: str
-    active: bool = True
+    project_type: ProjectType
+    spec: ProjectSpec
+    created_at: datetime
+    modified_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class User:
+    """`failures`: wrong passwords in a row. `sign_ins`: what his browsers hold, and until when that counts.
+
+    `otp_step`: the last of his one-time passwords that was used.
+    """
+
     user_id: UserId
     email: str
-    username: str
-    full_name: str
-    role: Role
-    domain: str
+    spec: UserSpec
     password_hash: str
-    active: bool = True
+    created_at: datetime
+    modified_at: datetime
+    totp_secret: str | None = None
+    otp_step: int | None = None
     projects: tuple[ProjectId, ...] = ()
     keypairs: tuple[AccessKey, ...] = ()
+    sign_ins: Map[str, datetime] = field(default_factory=Map)
+    failures: int = 0
+    locked_until: datetime | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.spec.active
+
+    def locked(self, at: datetime) -> bool:
+        """Whether nobody may sign in as him then, whatever password he gives."""
+        return self.locked_until is not None and at < self.locked_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +80,45 @@ class Keypair:
     access_key: AccessKey
     user_id: UserId
     secret_sealed: str
-    policy: str
-    is_admin: bool
-    rate_limit: int
-    active: bool = True
+    spec: KeypairSpec
+    created_at: datetime
+    modified_at: datetime
+    ssh: SshKeypair | None = None
+    bootstrap_script: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceGroup:
     name: str
     cell: Cell
-    is_public: bool
-    active: bool = True
+    spec: ResourceGroupSpec
+    created_at: datetime
+    grantees: frozenset[tuple[GranteeKind, str]] = frozenset()
+
+    def is_granted(self, domain: str, project_id: ProjectId | None, access_key: str | None) -> bool:
+        """Whether it is for everybody, or for one of these three."""
+        return (
+            self.spec.public
+            or (GranteeKind.DOMAIN, domain) in self.grantees
+            or (project_id is not None and (GranteeKind.PROJECT, project_id) in self.grantees)
+            or (access_key is not None and (GranteeKind.KEYPAIR, access_key) in self.grantees)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Dotfile:
+    """`content` is sealed, `size` the bytes of it in the clear."""
+
+    path: str
+    mode: str
+    content: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    enabled: bool = False
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +130,8 @@ class Identity:
 
     @property
     def active(self) -> bool:
-        """Whether the signature counts, and sessions may be started."""
-        return self.keypair.active and self.user.active
+        """Whether the signature counts."""
+        return self.keypair.spec.active and self.user.active
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +140,22 @@ class Directory:
     projects: Map[ProjectId, Project] = field(default_factory=Map)
     users: Map[UserId, User] = field(default_factory=Map)
     keypairs: Map[AccessKey, Keypair] = field(default_factory=Map)
-    policies: Map[str, Limits] = field(default_factory=Map)
+    keypair_policies: Map[str, KeypairPolicySpec] = field(default_factory=Map)
+    user_policies: Map[str, UserPolicySpec] = field(default_factory=Map)
+    project_policies: Map[str, ProjectPolicySpec] = field(default_factory=Map)
     groups: Map[str, ResourceGroup] = field(default_factory=Map)
+    presets: Map[PresetKey, PresetSpec] = field(default_factory=Map)
+    templates: Map[TemplateId, Template] = field(default_factory=Map)
+    templates_since: Map[TemplateId, datetime] = field(default_factory=Map)
+    dotfiles: Map[OwnerKey, Map[str, Dotfile]] = field(default_factory=Map)
+    announcement: Announcement = Announcement()
+    manager_status: ManagerStatus = ManagerStatus.RUNNING
     projects_by_name: Map[tuple[str, str], ProjectId] = field(default_factory=Map)
     users_by_email: Map[str, UserId] = field(default_factory=Map)
     users_by_name: Map[str, UserId] = field(default_factory=Map)
+    users_by_sign_in: Map[str, UserId] = field(default_factory=Map)
+
+    # -- who ---------------------------------------------------------------------------------------------------------
 
     def identity(self, access_key: str) -> Identity | None:
         """The keypair and its user; None if there is no such key."""
@@ -106,81 +167,45 @@ class Directory:
         user_id = self.users_by_email.get(email.lower())
         return None if user_id is None else self.users[user_id]
 
+    def user_by_name(self, name: str) -> User | None:
+        user_id = self.users_by_name.get(name)
+        return None if user_id is None else self.users[user_id]
+
+    def user_by_sign_in(self, sign_in_id: str, at: datetime) -> User | None:
+        """Who signed in so, if that counts then."""
+        user_id = self.users_by_sign_in.get(sign_in_id)
+        user = None if user_id is None else self.users[user_id]
+        return user if user is not None and user.active and at < user.sign_ins[sign_in_id] else None
+
+    def members(self, project_id: ProjectId) -> list[User]:
+        """The users in the project, by email."""
+        return sorted(
+            (user for user in self.users.values() if project_id in user.projects), key=lambda each: each.email
+        )
+
     def project(self, domain: str, name: str) -> Project | None:
         """The project of that name in the domain."""
         project_id = self.projects_by_name.get((domain, name))
         return None if project_id is None else self.projects[project_id]
 
+    # -- what they may use -------------------------------------------------------------------------------------------
+
     def limits(self, access_key: AccessKey) -> Limits | None:
         """What its policy allows the keypair's sessions; None where it may not start any."""
         identity = self.identity(access_key)
-        return self.policies[identity.keypair.policy] if identity is not None and identity.active else None
+        if identity is None or not identity.active or not self.domains[identity.user.spec.domain].spec.active:
+            return None
+        return self.keypair_policies[identity.keypair.spec.resource_policy].limits
 
+    def groups_for(self, domain: str, project_id: ProjectId | None, access_key: str | None) -> list[str]:
+        """The active resource groups these may use, by name."""
+        return sorted(
+            group.name
+            for group in self.groups.values()
+            if group.spec.active and group.is_granted(domain, project_id, access_key)
+        )
 
-def evolve(state: Directory, event: DirectoryEvents) -> Directory:
-    match event:
-        case DomainCreated():
-            return replace(state, domains=state.domains.set(event.name, Domain(event.name)))
-        case ProjectCreated():
-            project = Project(event.project_id, event.name, event.domain)
-            return replace(
-                state,
-                projects=state.projects.set(event.project_id, project),
-                projects_by_name=state.projects_by_name.set((event.domain, event.name), event.project_id),
-            )
-        case UserCreated():
-            return _user_created(state, event)
-        case UserModified():
-            return _with_user(state, replace(state.users[event.user_id], active=event.active))
-        case UserPasswordSet():
-            return _with_user(state, replace(state.users[event.user_id], password_hash=event.password_hash))
-        case ProjectJoined():
-            user = state.users[event.user_id]
-            return _with_user(state, replace(user, projects=(*user.projects, event.project_id)))
-        case KeypairCreated():
-            return _keypair_created(state, event)
-        case KeypairModified():
-            keypair = replace(state.keypairs[event.access_key], active=event.active, policy=event.policy)
-            return replace(state, keypairs=state.keypairs.set(event.access_key, keypair))
-        case KeypairPolicyPut():
-            return replace(state, policies=state.policies.set(event.name, event.limits))
-        case ResourceGroupCreated():
-            group = ResourceGroup(event.name, event.cell, event.is_public)
-            return replace(state, groups=state.groups.set(event.name, group))
-
-
-def _user_created(state: Directory, event: UserCreated) -> Directory:
-    user = User(
-        user_id=event.user_id,
-        email=event.email,
-        username=event.username,
-        full_name=event.full_name,
-        role=event.role,
-        domain=event.domain,
-        password_hash=event.password_hash,
-    )
-    return replace(
-        _with_user(state, user),
-        users_by_email=state.users_by_email.set(event.email.lower(), event.user_id),
-        users_by_name=state.users_by_name.set(event.username, event.user_id),
-    )
-
-
-def _keypair_created(state: Directory, event: KeypairCreated) -> Directory:
-    keypair = Keypair(
-        access_key=event.access_key,
-        user_id=event.user_id,
-        secret_sealed=event.secret_sealed,
-        policy=event.policy,
-        is_admin=event.is_admin,
-        rate_limit=event.rate_limit,
-    )
-    user = state.users[event.user_id]
-    return replace(
-        _with_user(state, replace(user, keypairs=(*user.keypairs, event.access_key))),
-        keypairs=state.keypairs.set(event.access_key, keypair),
-    )
-
-
-def _with_user(state: Directory, user: User) -> Directory:
-    return replace(state, users=state.users.set(user.user_id, user))
+    def dotfiles_of(self, scope: DotfileScope, owner_id: str) -> Map[str, Dotfile]:
+        """By path; empty if he has none."""
+        found: Map[str, Dotfile] = self.dotfiles.get((scope, owner_id), Map())
+        return found

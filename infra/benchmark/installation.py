@@ -13,9 +13,10 @@ from uuid import uuid4
 
 import httpx
 
-from domain.directory.messages import CreateResourceGroup, PutKeypairPolicy
-from domain.messages import Cell
-from domain.session.messages import Limits
+from domain.directory.messages.groups import CreateResourceGroup
+from domain.directory.messages.keypairs import KeypairChanges, ModifyKeypair
+from domain.directory.messages.policies import KeypairPolicyChanges, ModifyKeypairPolicy
+from domain.messages import AccessKey, Cell
 from infra.embedded import stack
 from infra.embedded.folder import CannotStart, ports
 from infra.kafka import KafkaLog
@@ -114,12 +115,13 @@ async def installation(folder: Path, **chosen: object) -> AsyncIterator[Installa
 
 
 async def _prepare(settings: Settings) -> None:
-    """The first administrator may run a thousand sessions at a time, and a measurement asks for more; the group
-    `nowhere` has no agents, so what is asked of it waits."""
+    """The first administrator may run a thousand sessions at a time and make 30,000 requests in 15 minutes, and a
+    measurement asks for more; the group `nowhere` has no agents, so what is asked of it waits."""
     now = datetime.now(UTC)
-    limits = Limits(max_concurrent_sessions=10**6, max_kernels_per_session=64)
+    many = KeypairPolicyChanges(max_concurrent_sessions=10**6)
     commands = [
-        PutKeypairPolicy(at=now, name="default", limits=limits),
+        ModifyKeypairPolicy(at=now, name="default", changes=many),
+        ModifyKeypair(at=now, access_key=AccessKey(ADMIN.access_key), changes=KeypairChanges(rate_limit=10**9)),
         CreateResourceGroup(at=now, name="nowhere", cell=Cell("default")),
         CreateResourceGroup(at=now, name="docker", cell=Cell("default")),
     ]

@@ -4,11 +4,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
+from tests.api.admin import AdminWorld
 from tests.api.world import World
+from tests.conftest import empty_database
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with World(tmp_path).started() as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def admin(database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AdminWorld]:
+    """One for the tests of a module, which see what those before have done."""
+    async with empty_database(database) as url, AdminWorld(tmp_path_factory.mktemp("admin"), url).started() as started:
         yield started

@@ -9,10 +9,13 @@ import pytest
 from api.auth import Caller, Gate, Signed
 from api.problems import Problem
 from domain.contexts import CONTEXTS
-from domain.directory.messages import KeypairModified, UserId, UserModified
+from domain.directory.messages.common import UserId
+from domain.directory.messages.keypairs import KeypairChanges, ModifyKeypair
+from domain.directory.messages.users import ModifyUser, UserChanges, UserStatus
 from domain.directory.state import Directory
-from domain.messages import AccessKey
-from infra.secrets import master_key, new_key
+from domain.messages import AccessKey, Command
+from infra.keyring import KeyMissing, Keyring, MemoryKeys
+from infra.secrets import new_key
 from infra.settings import Settings
 from infra.signing import KeypairAuth, body_hash, media_type, sign, signing_key, string_to_sign
 from tests.api.world import KEYS, World, people
@@ -114,13 +117,20 @@ class Setting:
     """A directory of people, and a gate to it at a time of its own."""
 
     def __init__(self) -> None:
-        settings = Settings.model_validate({"master_key": new_key()})
+        self.directory: Directory = CONTEXTS["directory"].empty
+        self.settings = Settings.model_validate({"master_key": new_key()})
+        self.keys = MemoryKeys()
+        self.keyring = Keyring(self.settings, self.keys)
+        self.gate = Gate(lambda: self.directory, self.keyring, lambda: NOW)
+
+    async def move_in(self) -> None:
+        for command in await people(self.keyring):
+            self.give(command)
+
+    def give(self, command: Command) -> None:
         context = CONTEXTS["directory"]
-        self.directory: Directory = context.empty
-        for command in people(settings):
-            for event in context.decide(command, self.directory):
-                self.directory = context.evolve(self.directory, event)
-        self.gate = Gate(lambda: self.directory, master_key(settings), lambda: NOW)
+        for event in context.decide(command, self.directory):
+            self.directory = context.evolve(self.directory, event)
 
     def signed(
         self,
@@ -162,8 +172,10 @@ class Setting:
 
 
 @pytest.fixture
-def setting() -> Setting:
-    return Setting()
+async def setting() -> Setting:
+    made = Setting()
+    await made.move_in()
+    return made
 
 
 @pytest.mark.parametrize(
@@ -217,6 +229,15 @@ def test_each_way_to_be_wrong_has_a_problem_of_its_own(
     assert setting.why_not(request_of(setting)) == kind
 
 
+def test_a_signature_without_the_body_can_be_forbidden(setting: Setting) -> None:
+    strict = Gate(lambda: setting.directory, setting.keyring, lambda: NOW, whole_bodies=True)
+    strict.admit(setting.signed(body=BODY, hashed=BODY))
+    strict.admit(setting.signed())
+    with pytest.raises(Problem) as refused:
+        strict.admit(setting.signed(body=BODY))
+    assert refused.value.kind == "signature-mismatch"
+
+
 def test_an_unknown_key_and_a_wrong_signature_look_the_same(setting: Setting) -> None:
     told = []
     for request in (setting.signed(who="nobody"), setting.signed(host="other:8081")):
@@ -229,13 +250,12 @@ def test_an_unknown_key_and_a_wrong_signature_look_the_same(setting: Setting) ->
 def test_a_revoked_key_stops_working_with_the_event_that_says_so(setting: Setting) -> None:
     request = setting.signed()
     setting.gate.admit(request)
-    evolve = CONTEXTS["directory"].evolve
     before = setting.directory
-    setting.directory = evolve(
-        before, KeypairModified(at=NOW, access_key=AccessKey("AKADA"), active=False, policy="default")
-    )
+    setting.give(ModifyKeypair(at=NOW, access_key=AccessKey("AKADA"), changes=KeypairChanges(active=False)))
     assert setting.why_not(request) == "keypair-inactive"
-    setting.directory = evolve(before, UserModified(at=NOW, user_id=UserId("user-ada"), active=False))
+    setting.directory = before
+    off = UserChanges(status=UserStatus.INACTIVE)
+    setting.give(ModifyUser(at=NOW, user_id=UserId("user-ada"), changes=off))
     assert setting.why_not(request) == "keypair-inactive"
 
 
@@ -243,6 +263,25 @@ def test_only_an_admin_acts_for_another_key(setting: Setting) -> None:
     assert setting.why_not(setting.signed(), owner="AKEVE") == "generic-forbidden"
     caller: Caller = setting.gate.admit(setting.signed("admin"), "AKEVE")
     assert (caller.access_key, caller.owner, caller.actor) == ("AKADMIN", "AKEVE", "keypair:AKADMIN")
+
+
+async def test_the_key_of_a_secret_is_brought_when_it_is_needed(setting: Setting) -> None:
+    keyring = Keyring(setting.settings, setting.keys)
+    gate = Gate(lambda: setting.directory, keyring, lambda: NOW)
+    with pytest.raises(KeyMissing):
+        gate.admit(setting.signed())
+    assert (await gate.let_in(setting.signed())).owner == "AKADA"
+    assert gate.admit(setting.signed()).owner == "AKADA"
+
+
+async def test_who_was_forgotten_is_let_in_no_more(setting: Setting) -> None:
+    keyring = Keyring(setting.settings, setting.keys)
+    gate = Gate(lambda: setting.directory, keyring, lambda: NOW)
+    await setting.keyring.forget("user-ada")
+    with pytest.raises(Problem) as refused:
+        await gate.let_in(setting.signed())
+    assert refused.value.kind == "signature-mismatch"
+    assert (await gate.let_in(setting.signed("eve"))).owner == "AKEVE"
 
 
 async def test_nothing_but_the_public_paths_is_open(world: World) -> None:

@@ -77,6 +77,26 @@ async def test_the_examples_of_requests_are_good_requests(world: World) -> None:
     assert set(NewSession.model_fields)
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("put", "/manager/status"),
+        ("post", "/manager/announcement"),
+        ("post", "/user-config/dotfiles"),
+        ("post", "/user-config/bootstrap-script"),
+        ("post", "/template/{kind}"),
+        ("post", "/auth/test"),
+    ],
+)
+async def test_the_examples_of_the_directorys_routes_are_good_requests(world: World, method: str, path: str) -> None:
+    async with world.client("admin") as admin:
+        operation = (await admin.get("/openapi.json")).json()["paths"][path][method]
+        body = operation["requestBody"]["content"]["application/json"]
+        for example in body["examples"].values():
+            answer = await admin.request(method, path.format(kind="session"), json=example["value"])
+            assert answer.status_code in {200, 204}, answer.text
+
+
 def test_asyncapi_tells_every_topic_and_message() -> None:
     settings = Settings()
     document = dict(asyncapi(settings))

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +11,35 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from api.app import make_app
+from api.app import Servers, make_app
 from api.deps import Services
 from api.known import Known
 from domain.contexts import CONTEXTS
-from domain.directory.messages import (
-    CreateDomain,
-    CreateKeypair,
-    CreateProject,
-    CreateResourceGroup,
-    CreateUser,
-    DirectoryCommand,
-    JoinProject,
-    ProjectId,
-    PutKeypairPolicy,
-    Role,
-    UserId,
+from domain.directory.messages.common import DirectoryCommand, ProjectId, UserId
+from domain.directory.messages.groups import CreateResourceGroup
+from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec
+from domain.directory.messages.policies import (
+    CreateKeypairPolicy,
+    CreateProjectPolicy,
+    CreateUserPolicy,
+    KeypairPolicySpec,
 )
+from domain.directory.messages.tenants import CreateDomain, CreateProject
+from domain.directory.messages.users import CreateUser, Role, UserSpec
 from domain.messages import AccessKey, Cell
-from domain.session.messages import Limits
+from domain.slots import total
+from infra.keyring import Keyring, MemoryKeys
 from infra.log import Log, Partition, Position
 from infra.memory_log import MemoryLog
-from infra.secrets import master_key, new_key, seal
+from infra.postgres import Connection, Unavailable
+from infra.request_counts import MemoryCounts
+from infra.secrets import new_key
 from infra.settings import Settings
 from infra.signing import KeypairAuth
 from infra.topics import events
 from projections import agents, command_outcomes
 from projections.agents import AGENTS, AgentRow
+from projections.capacity import Capacity, Held
 from projections.command_outcomes import COMMAND_OUTCOMES, OutcomeRow
 from projections.reading import commands_of, read
 from projections.session_history import SESSION_HISTORY, HistoryRow
@@ -150,8 +152,43 @@ class MemoryKnown:
     def _reached(self, place: Partition) -> int:
         return self._settled[place] if place.topic.endswith("commands") else self._places[place]
 
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        raise Unavailable("what is asked of the database itself is tested with one")
+
     async def counts(self) -> Mapping[str, Mapping[str, int]]:
         return {"sessions": Counter(row.status for row in self._sessions() if row.ended_at is None)}
+
+    async def slot_names(self, group: str | None = None) -> frozenset[str]:
+        rows = [row for row in self._rows.known[AGENTS].values() if row and group in (None, row.resource_group)]
+        return frozenset(name for row in rows if row.status != "REMOVED" for name in row.slots)
+
+    async def capacity(
+        self, *, owner: str, domain: str, project: str | None, owners: Sequence[str], groups: Sequence[str]
+    ) -> Capacity:
+        placed = [row for row in self._sessions() if row.ended_at is None and row.status != "PENDING"]
+
+        def held(rows: Iterable[SessionRow]) -> dict[str, int]:
+            return total([row.slots for row in rows for _ in range(row.cluster_size)])
+
+        of_domain = [row for row in placed if row.domain == domain]
+        used_in = {row.resource_group for row in placed if row.owner in owners}
+        return Capacity(
+            await self.slot_names(),
+            Held(
+                held(row for row in placed if row.owner == owner),
+                held(row for row in of_domain if row.project == project),
+                held(of_domain),
+            ),
+            {
+                group: held(row for row in placed if row.owner in owners and row.resource_group == group)
+                for group in used_in
+            },
+            [
+                (row.resource_group, row.free)
+                for row in self._rows.known[AGENTS].values()
+                if row and row.status == "ALIVE" and row.resource_group in groups
+            ],
+        )
 
 
 class World:
@@ -162,12 +199,19 @@ class World:
         self.whole = Whole(folder, **(keys | {"partitions": 2, "outcome_timeout": 5.0} | settings))
         self.settings = self.whole.settings
         self.known = MemoryKnown(self.settings, self.whole.log)
+        self.counts = MemoryCounts()
+        self.keys = MemoryKeys()
         self.url = ""
         self.services: Services
 
     @property
     def log(self) -> MemoryLog:
         return self.whole.log
+
+    @property
+    def projections(self) -> Known:
+        """What the api asks."""
+        return self.known
 
     def client(self, who: str = "ada", **headers: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, auth=KeypairAuth(*KEYS[who]), headers=headers, timeout=20)
@@ -179,7 +223,7 @@ class World:
     async def started(self) -> AsyncIterator["World"]:
         """Shards, projections, the directory's people, and the api."""
         async with self.shards(), self.running(self.known.run()):
-            for command in people(self.settings):
+            for command in await people(Keyring(self.settings, self.keys)):
                 await self.whole.give("directory", command)
             async with self.api() as (self.url, self.services):
                 yield self
@@ -211,8 +255,8 @@ class World:
         """Another api process, as it were: its URL, and what it has inside."""
 
         @asynccontextmanager
-        async def outside(_: Settings) -> AsyncIterator[tuple[Log, Known]]:
-            yield log or self.whole.log, self.known
+        async def outside(_: Settings) -> AsyncIterator[Servers]:
+            yield Servers(log or self.whole.log, self.projections, self.counts, self.keys)
 
         app = make_app(self.settings, outside)
         async with _serving(app) as url:
@@ -235,7 +279,16 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def _serving(app: FastAPI) -> AsyncIterator[str]:
-    config = uvicorn.Config(app, port=0, http="httptools", ws="none", log_config=None, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
     server = _Server(config)
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(5):
@@ -251,19 +304,20 @@ async def _serving(app: FastAPI) -> AsyncIterator[str]:
         await serving
 
 
-def people(settings: Settings) -> list[DirectoryCommand]:
+async def people(keyring: Keyring) -> list[DirectoryCommand]:
     """A domain with a project, a resource group and three people, one of them an admin; eve's quota is small."""
-    key = master_key(settings)
     project = ProjectId("00000000-0000-0000-0000-00000000000a")
+    many = KeypairPolicySpec(max_concurrent_sessions=10_000, max_containers_per_session=8)
+    few = KeypairPolicySpec(max_concurrent_sessions=2, max_containers_per_session=2)
     commands: list[DirectoryCommand] = [
+        CreateKeypairPolicy(at=now(), name="default", spec=many),
+        CreateKeypairPolicy(at=now(), name="small", spec=few),
+        CreateUserPolicy(at=now(), name="default"),
+        CreateProjectPolicy(at=now(), name="default"),
         CreateDomain(at=now(), name="default"),
         CreateProject(at=now(), project_id=project, name="default", domain="default"),
         CreateProject(at=now(), project_id=ProjectId("other"), name="other", domain="default"),
         CreateResourceGroup(at=now(), name="default", cell=Cell("default")),
-        PutKeypairPolicy(
-            at=now(), name="default", limits=Limits(max_concurrent_sessions=10_000, max_kernels_per_session=8)
-        ),
-        PutKeypairPolicy(at=now(), name="small", limits=Limits(max_concurrent_sessions=2, max_kernels_per_session=2)),
     ]
     for name, (access_key, secret_key) in KEYS.items():
         user_id = UserId(f"user-{name}")
@@ -272,18 +326,16 @@ def people(settings: Settings) -> list[DirectoryCommand]:
                 at=now(),
                 user_id=user_id,
                 email=f"{name}@example.org",
-                username=name,
-                role=Role.SUPERADMIN if name == "admin" else Role.USER,
-                domain="default",
+                spec=UserSpec(username=name, role=Role.SUPERADMIN if name == "admin" else Role.USER, domain="default"),
                 password_hash="$argon2id$x",
+                projects=(project,),
             ),
-            JoinProject(at=now(), user_id=user_id, project_id=project),
             CreateKeypair(
                 at=now(),
                 access_key=AccessKey(access_key),
                 user_id=user_id,
-                secret_sealed=seal(key, secret_key, access_key),
-                policy="small" if name == "eve" else "default",
+                secret_sealed=await keyring.seal(user_id, secret_key, access_key),
+                spec=KeypairSpec(resource_policy="small" if name == "eve" else "default"),
             ),
         ]
     return commands

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from infra.settings import settings
+from tests.secrecy import places_of
 from tests.stack import Stack, running_stack
 
 LOCK = Path(__file__).parent / "requirements.lock"
@@ -27,11 +28,11 @@ class Client:
     environment: dict[str, str]
     home: Path
 
-    async def run(self, *arguments: str, ends_with: int | None = 0, seconds: float = 60) -> str:
-        """What it printed. `ends_with`: the exit code it must have."""
+    async def run(self, *arguments: str, ends_with: int | None = 0, seconds: float = 60, typed: str = "") -> str:
+        """What it printed. `ends_with`: the exit code it must have. `typed`: what it reads where it asks."""
         process = await self.start(*arguments)
         async with asyncio.timeout(seconds):
-            output, _ = await process.communicate()
+            output, _ = await process.communicate(typed.encode())
         text = output.decode()
         assert ends_with is None or process.returncode == ends_with, text
         return text
@@ -41,9 +42,10 @@ class Client:
             *(str(self.program), *arguments),
             env=self.environment,
             cwd=self.home,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # without a terminal a password is read from where everything else is
         )
 
 
@@ -73,6 +75,7 @@ async def stack(kafka: str, database: str, tmp_path_factory: pytest.TempPathFact
     async with running_stack(kafka, database, tmp_path_factory.mktemp("stack")) as running:
         yield running
         assert running.crashes == []
+        assert await places_of(running, running.secrets) == []
 
 
 @pytest.fixture(scope="module")

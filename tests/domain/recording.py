@@ -11,11 +11,12 @@ from typing import Any
 
 from domain.contexts import CONTEXTS
 from domain.directory.consequences import DIRECTORY
+from domain.directory.messages.cluster import ManagerStatus
 from domain.directory.state import Directory
 from domain.messages import Event
 from domain.scheduling.state import Cell
 from domain.session.state import Sessions
-from tests.domain import test_directory as directory
+from tests.domain import people
 from tests.domain.world import World
 
 FOLDER = Path(__file__).parent / "histories"
@@ -44,6 +45,8 @@ def facts(state: Any) -> Any:
                 "users": {user.email: [user.active, list(user.projects)] for user in state.users.values()},
                 "may start": {key: state.limits(key) is not None for key in state.keypairs},
                 "groups": sorted(state.groups),
+                "projects": sorted(f"{each.domain}/{each.name}" for each in state.projects.values()),
+                "frozen": state.manager_status is ManagerStatus.FROZEN,
             }
 
 
@@ -55,9 +58,8 @@ def _lives() -> dict[str, list[tuple[str, Event]]]:
         name: [(key, event) for (context, key), events in world.history.items() if context == name for event in events]
         for name in ("session", "scheduling")
     }
-    given = directory.everybody
-    told: list[Event] = [*directory.beginning]
-    for command in directory.changes:
+    given, told = people.nobody, list[Event]()
+    for command in people.life:
         told += given.when(command).events
         given = given.and_when(command)
     return lives | {"directory": [(DIRECTORY.name, event) for event in told]}

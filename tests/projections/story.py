@@ -6,19 +6,19 @@ from datetime import UTC, datetime, timedelta
 from uuid import NAMESPACE_OID, uuid5
 
 from domain.contexts import CONTEXTS
-from domain.directory.messages import (
-    CreateDomain,
-    CreateKeypair,
-    CreateProject,
-    CreateResourceGroup,
-    CreateUser,
-    JoinProject,
-    ModifyKeypair,
-    ModifyUser,
-    ProjectId,
-    PutKeypairPolicy,
-    UserId,
+from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.groups import CreateResourceGroup
+from domain.directory.messages.keypairs import CreateKeypair, KeypairChanges, ModifyKeypair
+from domain.directory.messages.policies import (
+    CreateKeypairPolicy,
+    CreateProjectPolicy,
+    CreateUserPolicy,
+    KeypairPolicyChanges,
+    KeypairPolicySpec,
+    ModifyKeypairPolicy,
 )
+from domain.directory.messages.tenants import CreateDomain, CreateProject
+from domain.directory.messages.users import CreateUser, JoinProject, ModifyUser, UserChanges, UserSpec, UserStatus
 from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, SessionId
 from domain.scheduling.messages import AgentProfile, RegisterAgent
 from domain.session.messages import (
@@ -141,27 +141,34 @@ def agents(scribe: Scribe, count: int) -> None:
 
 def directory(scribe: Scribe) -> None:
     """A domain, a project, a user in it with a keypair; then some changes."""
-    limits = Limits(max_concurrent_sessions=3, max_kernels_per_session=8)
+    few = KeypairPolicySpec(max_concurrent_sessions=3, max_containers_per_session=8)
     hashed = "$argon2id$v=19$m=16,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo"
     user, project, key = UserId("u-1"), ProjectId("p-1"), AccessKey("AKIAADA")
     given: list[Command] = [
+        CreateKeypairPolicy(at=START, name="default", spec=few),
+        CreateUserPolicy(at=START, name="default"),
+        CreateProjectPolicy(at=START, name="default"),
         CreateDomain(at=START, name="default"),
         CreateProject(at=START, project_id=project, name="vision", domain="default"),
-        PutKeypairPolicy(at=START, name="default", limits=limits),
         CreateUser(
-            at=START, user_id=user, email="Ada@example.org", username="ada", domain="default", password_hash=hashed
+            at=START,
+            user_id=user,
+            email="Ada@example.org",
+            spec=UserSpec(username="ada", domain="default"),
+            password_hash=hashed,
         ),
         JoinProject(at=START, user_id=user, project_id=project),
-        CreateKeypair(at=START, access_key=key, user_id=user, secret_sealed="c2VjcmV0", policy="default"),
+        CreateKeypair(at=START, access_key=key, user_id=user, secret_sealed="c2VjcmV0"),
         CreateResourceGroup(at=START, name="default", cell=Cell("default")),
     ]
     for command in given:
         scribe.settle("directory", [command])
     later = START + timedelta(hours=1)
-    wider = limits.model_copy(update={"max_concurrent_sessions": 5})
-    scribe.settle("directory", [PutKeypairPolicy(at=later, name="default", limits=wider)])
-    scribe.settle("directory", [ModifyKeypair(at=later, access_key=key, active=False)])
-    scribe.settle("directory", [ModifyUser(at=later, user_id=user, active=False)])
+    wider = KeypairPolicyChanges(max_concurrent_sessions=5)
+    off = UserChanges(status=UserStatus.INACTIVE)
+    scribe.settle("directory", [ModifyKeypairPolicy(at=later, name="default", changes=wider)])
+    scribe.settle("directory", [ModifyKeypair(at=later, access_key=key, changes=KeypairChanges(active=False))])
+    scribe.settle("directory", [ModifyUser(at=later, user_id=user, changes=off)])
 
 
 async def write(log: Log, transactions: Iterable[Sequence[NewRecord]]) -> None:

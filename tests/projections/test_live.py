@@ -8,21 +8,22 @@ import pytest
 from psycopg import AsyncConnection
 from pydantic import SecretStr
 
-from domain.directory.messages import PutKeypairPolicy
-from domain.session.messages import Limits
+from domain.directory.messages.groups import CreateResourceGroup, ResourceGroupSpec
 from infra.decoding import Unreadable
 from infra.log import NewRecord, Partition, Position, Record
 from infra.memory_log import MemoryLog
 from infra.postgres import Pool, Unavailable, connection, open_pool
 from infra.settings import Settings
-from projections import agents, command_outcomes, directory, session_history, session_list, store
+from projections import agents, command_outcomes, session_history, session_list, store
 from projections import waiting as waiting_module
 from projections.catalogue import PROJECTIONS, of_context
+from projections.directory import groups, keypairs, policies, tenants, users
+from projections.directory.policies import PolicyKind
 from projections.live import Projector
 from projections.rebuild import set_up, table_hash, verify
 from projections.store import Checkpoint, StaleProjector, read_checkpoints
 from projections.waiting import NotYet, waiting
-from tests.projections import story
+from tests.projections import people, story
 from tests.projections.story import START, Scribe, WrittenWorld, life, lives, write
 
 pytestmark = pytest.mark.cluster
@@ -78,7 +79,7 @@ def busy_world() -> Scribe:
     world = WrittenWorld(scribe)
     for choice in range(600):
         world.step(choice * 7919)
-    story.directory(scribe)
+    people.everything(scribe)
     return scribe
 
 
@@ -186,18 +187,19 @@ async def test_what_people_write_cannot_stop_a_projection(tables: Pool) -> None:
         update={"environ": {"NUL": "a\0b"}, "startup_command": "\\u0000 \0"}
     )
     scribe.settle("session", [request.model_copy(update={"spec": spec, "kernels": (seat,)})])
-    limits = Limits(max_concurrent_sessions=10**30, max_kernels_per_session=1)
-    scribe.settle("directory", [PutKeypairPolicy(at=START, name="boundless", limits=limits)])
+    group = ResourceGroupSpec(scheduler_opts={"count": 10**30})
+    scribe.settle("directory", [CreateResourceGroup(at=START, name="boundless", spec=group)])
     log = await log_of(scribe)
     await fold_all(log, tables, contexts=("session", "directory"))
     for projection in PROJECTIONS.values():
         assert (await verify(SETTINGS, log, tables, projection)).identical
     async with connection(tables) as db:
         row = await session_list.by_name(db, owner, "train-1")
-        [policy] = await directory.policies(db)
+        boundless = await groups.resource_group(db, "boundless")
     assert row is not None
+    assert boundless is not None
     assert (row.environ, row.startup_command) == ({"NUL": "a�b"}, "\\u0000 �")
-    assert policy.limits["max_concurrent_sessions"] == 10**30
+    assert boundless.scheduler_opts == {"count": 10**30}
 
 
 async def test_the_questions(tables: Pool) -> None:
@@ -251,30 +253,16 @@ async def test_the_questions(tables: Pool) -> None:
         assert found is not None
         assert found.free == {"cpu": 64000, "mem": 1 << 38}
 
-        ada = await directory.user_by_email(db, "ADA@example.org")
+        ada = await users.user_by_email(db, "ADA@example.org")
         assert ada is not None
-        assert (ada.active, ada.projects) == (False, ["p-1"])
-        [key] = await directory.keypairs(db, ada.user_id)
+        assert ada.active is False
+        [key] = (await keypairs.keypairs(db, user_id=ada.user_id)).items
         assert (key.access_key, key.active) == ("AKIAADA", False)
-        [policy] = await directory.policies(db)
-        assert policy.limits["max_concurrent_sessions"] == 5
-        assert [row.name for row in await directory.domains(db)] == ["default"]
-        assert [row.name for row in await directory.projects(db, "default")] == ["vision"]
-        assert [row.cell for row in await directory.resource_groups(db)] == ["default"]
-
-
-async def test_no_secret_is_in_any_table(tables: Pool) -> None:
-    scribe = Scribe(SETTINGS)
-    story.directory(scribe)
-    log = await log_of(scribe)
-    await fold_all(log, tables, contexts=("directory",))
-    async with connection(tables) as db:
-        for projection in PROJECTIONS.values():
-            for table in projection.tables:
-                cursor = await db.execute(f"SELECT t::text FROM {table.name} t".encode())
-                for (text,) in await cursor.fetchall():
-                    assert "argon2" not in text
-                    assert "c2VjcmV0" not in text
+        [policy] = (await policies.policies(db, PolicyKind.KEYPAIR)).items
+        assert policy.spec["max_concurrent_sessions"] == 5
+        assert [row.name for row in (await tenants.domains(db)).items] == ["default"]
+        assert [row.name for row in (await tenants.projects(db, domain="default")).items] == ["vision"]
+        assert [row.cell for row in (await groups.resource_groups(db)).items] == ["default"]
 
 
 async def test_a_reader_waits_until_his_position_is_folded_and_not_longer(tables: Pool, own_database: str) -> None:

@@ -1,0 +1,80 @@
+"""What clients ask about the cluster before they offer a choice."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from api.allocation import INTRINSIC
+from api.answers import json
+from api.authority import is_superadmin
+from api.deps import Caller, Known
+from api.parameters import Parameters, answers, in_query
+from api.problems import Problem
+from domain.slots import is_bytes, is_whole
+
+router = APIRouter(prefix="/config", tags=["config"])
+
+_NAMES: Final[Mapping[str, tuple[str, str, str, str]]] = {
+    "cpu": ("CPU", "CPU", "Core", "cpu"),
+    "mem": ("RAM", "Memory", "GiB", "cpu"),
+    "cuda.device": ("GPU", "CUDA-capable GPU", "GPU", "gpu1"),
+    "cuda.shares": ("fGPU", "CUDA-capable GPU (fractional)", "fGPU", "gpu1"),
+    "rocm.device": ("GPU", "ROCm-capable GPU", "GPU", "gpu2"),
+    "tpu.device": ("TPU", "TPU device", "TPU", "tpu"),
+}
+"""Slot → name, description, unit and icon; another device is called what it is called."""
+
+
+class OfGroup(Parameters):
+    sgroup: str | None = Field(None, max_length=64, description="A resource group; left out: all of them.")
+
+
+@router.get("/resource-slots", responses=answers({"cpu": "count", "mem": "bytes", "cuda.device": "count"}))
+async def resource_slots(caller: Caller, known: Known) -> Response:
+    """The slots of this cluster, and whether an amount of each is a count or bytes."""
+    del caller
+    slots = sorted(await known.slot_names() | INTRINSIC)
+    return json({slot: "bytes" if is_bytes(slot) else "count" for slot in slots})
+
+
+@router.get(
+    "/resource-slots/details", openapi_extra=in_query(OfGroup), responses=answers({"cpu": {"slot_name": "cpu"}})
+)
+async def resource_slot_details(request: Request, caller: Caller, known: Known) -> Response:
+    """How amounts of each slot are shown to people."""
+    del caller
+    slots = sorted(await known.slot_names(OfGroup.of(request).sgroup) | INTRINSIC)
+    return json({slot: _details(slot) for slot in slots})
+
+
+def _details(slot: str) -> dict[str, Any]:
+    name, description, unit, icon = _NAMES.get(slot, (slot, slot, slot.partition(".")[0], "gpu1"))
+    return {
+        "slot_name": slot,
+        "human_readable_name": name,
+        "description": description,
+        "display_unit": unit,
+        "display_icon": icon,
+        "number_format": {
+            "binary": is_bytes(slot),
+            "round_length": 0 if slot in INTRINSIC or is_whole(slot) else 2,
+        },
+    }
+
+
+@router.get("/vfolder-types", responses=answers(["user", "group"]))
+async def vfolder_types(caller: Caller) -> Response:
+    """Who may own a folder."""
+    del caller
+    return json(["user", "group"])
+
+
+@router.get("/docker-registries", responses=answers({}))
+async def docker_registries(caller: Caller) -> Response:
+    """The registries images come from; there are none yet. For superadmins."""
+    if not is_superadmin(caller.identity):
+        raise Problem(403, "generic-forbidden", "Forbidden operation", "registries are for superadmins")
+    return json({})

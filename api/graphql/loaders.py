@@ -1,0 +1,73 @@
+"""What belongs to the items of a list, fetched for all of them at once. For one request, and gone with it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from strawberry.dataloader import DataLoader
+
+from infra.postgres import Connection
+from projections import compute_sessions
+from projections.compute_sessions import ListedKernel, ListedSession
+from projections.directory import keypairs, tenants, users
+from projections.directory.keypairs import ListedKeypair
+from projections.directory.tenants import Membership
+from projections.directory.users import ListedUser
+
+Statuses = tuple[str, ...] | None
+
+
+class Loaders:
+    """`db` opens a connection to the projections."""
+
+    def __init__(self, db: Callable[[], AbstractAsyncContextManager[Connection]]) -> None:
+        self._db = db
+        self.users = DataLoader(self._users)
+        self.projects_of_users = DataLoader(self._projects_of_users)
+        self.keypairs_of_users = DataLoader(self._keypairs_of_users)
+        self.kernels_of_sessions = DataLoader(
+            self._kernels_of_sessions, cache_key_fn=lambda each: (each.owner, each.session_id)
+        )
+        self.sessions_of_keypairs = DataLoader(self._sessions_of_keypairs)
+        self.kernels_of_agents = DataLoader(self._kernels_of_agents)
+
+    async def _users(self, user_ids: list[str]) -> Sequence[ListedUser | None]:
+        async with self._db() as db:
+            found = await users.users_by_ids(db, user_ids)
+        return [found.get(user_id) for user_id in user_ids]
+
+    async def _projects_of_users(self, user_ids: list[str]) -> Sequence[Sequence[Membership]]:
+        async with self._db() as db:
+            found = await tenants.projects_of_users(db, user_ids)
+        return [found[user_id] for user_id in user_ids]
+
+    async def _keypairs_of_users(self, user_ids: list[str]) -> Sequence[Sequence[ListedKeypair]]:
+        async with self._db() as db:
+            found = await keypairs.keypairs_of_users(db, user_ids)
+        return [found[user_id] for user_id in user_ids]
+
+    async def _kernels_of_sessions(self, sessions: list[ListedSession]) -> Sequence[Sequence[ListedKernel]]:
+        async with self._db() as db:
+            found = await compute_sessions.kernels_of_sessions(db, sessions)
+        return [found[each.owner, each.session_id] for each in sessions]
+
+    async def _sessions_of_keypairs(self, asked: list[tuple[str, Statuses]]) -> Sequence[Sequence[ListedSession]]:
+        found: dict[Statuses, Mapping[str, Sequence[ListedSession]]] = {}
+        async with self._db() as db:
+            for statuses, access_keys in _by_statuses(asked).items():
+                found[statuses] = await compute_sessions.sessions_of_keypairs(db, access_keys, statuses)
+        return [found[statuses][access_key] for access_key, statuses in asked]
+
+    async def _kernels_of_agents(self, asked: list[tuple[str, Statuses]]) -> Sequence[Sequence[ListedKernel]]:
+        found: dict[Statuses, Mapping[str, Sequence[ListedKernel]]] = {}
+        async with self._db() as db:
+            for statuses, agent_ids in _by_statuses(asked).items():
+                found[statuses] = await compute_sessions.containers_of_agents(db, agent_ids, statuses)
+        return [found[statuses][agent_id] for agent_id, statuses in asked]
+
+
+def _by_statuses(asked: Sequence[tuple[str, Statuses]]) -> Mapping[Statuses, list[str]]:
+    grouped: defaultdict[Statuses, list[str]] = defaultdict(list)
+    for key, statuses in asked:
+        grouped[statuses].append(key)
+    return grouped

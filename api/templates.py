@@ -1,0 +1,233 @@
+"""Templates: what people ask for again and again, kept under a name.   /template/session, /template/cluster"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID, uuid5
+
+import yaml
+from fastapi import APIRouter, Path, Request
+from pydantic import AliasChoices, Field
+from starlette.responses import Response
+
+from api.answers import json
+from api.auth import Caller as Signer
+from api.authority import sight
+from api.deps import All, Caller, Directory, Services
+from api.directory_writes import Giving
+from api.parameters import Parameters, answers, in_body, in_query
+from api.problems import invalid, refused
+from api.secrets import revealed, sealed
+from api.template_schema import drafts
+from api.tenancy import project_seen
+from api.writing import now
+from domain.directory.messages.personal import (
+    CreateTemplate,
+    DeleteTemplate,
+    ModifyTemplate,
+    Template,
+    TemplateId,
+    TemplateKind,
+)
+from domain.directory.state import Directory as State
+
+router = APIRouter(prefix="/template", tags=["templates"])
+
+Kind = Annotated[Literal["session", "cluster"], Path(description="Of one kernel, or of several with roles.")]
+
+_KINDS: Final[Mapping[str, TemplateKind]] = {"session": TemplateKind.TASK, "cluster": TemplateKind.CLUSTER}
+_ID: Final = "0f0c1c2d3e4f5a6b8c9d0e1f2a3b4c5d"
+_PAYLOAD: Final = """\
+apiVersion: v1
+kind: taskTemplate
+metadata:
+  name: training
+spec:
+  kernel:
+    image: python:3.9-ubuntu20.04
+  resources: {cpu: 2, mem: 4g}
+"""
+_PASSWORD: Final = ("spec", "kernel", "git", "credential")
+"""Where in a body a password may stand, under `password`."""
+
+
+class Payload(Parameters):
+    """YAML or JSON text, or the template itself."""
+
+    payload: str | dict[str, Any] | list[Any]
+    owner_access_key: str | None = Field(None, max_length=64)
+
+
+class NewTemplate(Payload):
+    group: str = Field("default", max_length=128, validation_alias=AliasChoices("group", "groupName", "group_name"))
+    domain: str | None = Field(
+        None, max_length=64, validation_alias=AliasChoices("domain", "domainName", "domain_name")
+    )
+
+
+class Listed(Parameters):
+    all: bool = Field(False, description="Also those of others, whom an admin sees.")
+
+
+class Form(Parameters):
+    format: Literal["yaml", "json"] | None = None
+
+
+@router.post(
+    "/{kind}",
+    openapi_extra=in_body(NewTemplate, payload=_PAYLOAD, group_name="default", domain_name="default"),
+    responses=answers([{"id": _ID, "user": "9d2f3f9e"}]),
+)
+async def create(kind: Kind, request: Request, caller: Caller, all_: All, directory: Directory) -> Response:
+    """Keep one, or several."""
+    new = NewTemplate.of(request)
+    caller = all_.gate.acting_for(caller, new.owner_access_key)
+    owner = (directory.identity(caller.owner) or caller.identity).user
+    project = project_seen(new.group, new.domain or owner.spec.domain, caller, directory)
+    giving = Giving(request, caller, all_)
+    commands = []
+    for number, draft in enumerate(drafts(new.payload, _KINDS[kind])):
+        command_id = giving.command_id if number == 0 else str(uuid5(UUID(giving.command_id), str(number)))
+        template_id = TemplateId(uuid5(UUID(command_id), "template").hex)
+        template = Template(
+            kind=_KINDS[kind],
+            name=draft.name,
+            domain=project.domain,
+            project_id=project.project_id,
+            owner=owner.user_id,
+            body=await _sealed(draft.body, template_id, owner.user_id, command_id, all_),
+        )
+        commands.append((command_id, CreateTemplate(at=now(), template_id=template_id, template=template)))
+    told = [{"id": command.template_id, "user": owner.user_id} for _, command in commands]
+    return await giving.give_all(commands, told)
+
+
+@router.get(
+    "/{kind}",
+    openapi_extra=in_query(Listed),
+    responses=answers([{"id": _ID, "name": "training", "is_owner": True, "type": "task"}]),
+)
+async def list_templates(kind: Kind, request: Request, caller: Caller, directory: Directory) -> Response:
+    """The caller's own, by name."""
+    asked = Listed.of(request)
+    owner = (directory.identity(caller.owner) or caller.identity).user.user_id
+    found = [
+        _entry(template_id, template, owner, directory)
+        for template_id, template in directory.templates.items()
+        if template.kind is _KINDS[kind]
+        and (template.owner == owner or (asked.all and _is_seen(template, caller, directory)))
+    ]
+    return json(sorted(found, key=lambda entry: (entry["name"], entry["id"])))
+
+
+@router.get("/{kind}/{template_id}", openapi_extra=in_query(Form))
+async def show(
+    kind: Kind, template_id: str, request: Request, caller: Caller, all_: All, directory: Directory
+) -> Response:
+    """As it was given: YAML, or JSON (`format`)."""
+    form = Form.of(request).format
+    template = _seen(kind, template_id, caller, directory)
+    is_own = template.owner == caller.identity.user.user_id
+    body = await _revealed(template.body, template_id, all_) if is_own else _hidden(template.body)
+    if form == "yaml":
+        return Response(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), media_type="application/yaml")
+    return json(body)
+
+
+@router.put(
+    "/{kind}/{template_id}", openapi_extra=in_body(Payload, payload=_PAYLOAD), responses=answers({"success": True})
+)
+async def update(
+    kind: Kind, template_id: str, request: Request, caller: Caller, all_: All, directory: Directory
+) -> Response:
+    """Another content for it, and perhaps another name."""
+    new = Payload.of(request)
+    template = _seen(kind, template_id, caller, directory)
+    given = drafts(new.payload, template.kind)
+    if len(given) != 1:
+        raise invalid("payload", "count", "one template is changed at a time")
+    giving = Giving(request, caller, all_)
+    body = await _sealed(given[0].body, template_id, template.owner, giving.command_id, all_)
+    command = ModifyTemplate(at=now(), template_id=TemplateId(template_id), name=given[0].name, body=body)
+    return await giving.give(command, {"success": True})
+
+
+@router.delete("/{kind}/{template_id}", responses=answers({"success": True}))
+async def delete(
+    kind: Kind, template_id: str, request: Request, caller: Caller, all_: All, directory: Directory
+) -> Response:
+    """Sessions that were made from it go on."""
+    _seen(kind, template_id, caller, directory)
+    command = DeleteTemplate(at=now(), template_id=TemplateId(template_id))
+    return await Giving(request, caller, all_).give(command, {"success": True})
+
+
+def _entry(template_id: str, template: Template, owner: str, directory: State) -> dict[str, Any]:
+    user = directory.users.get(template.owner)
+    project = directory.projects.get(template.project_id)
+    return {
+        "id": template_id,
+        "name": template.name,
+        "created_at": directory.templates_since[TemplateId(template_id)],
+        "is_owner": template.owner == owner,
+        "user": template.owner,
+        "user_email": None if user is None else user.email,
+        "group": template.project_id,
+        "group_name": None if project is None else project.name,
+        "domain_name": template.domain,
+        "type": template.kind,
+        "template": _hidden(template.body),
+    }
+
+
+def _seen(kind: str, template_id: str, caller: Signer, directory: State) -> Template:
+    template = directory.templates.get(TemplateId(template_id))
+    if template is None or template.kind is not _KINDS[kind] or not _is_seen(template, caller, directory):
+        raise refused("unknown_template", f"no template {template_id[:80]}", "template_id")
+    return template
+
+
+def _is_seen(template: Template, caller: Signer, directory: State) -> bool:
+    owner = directory.users.get(template.owner)
+    return owner is not None and sight(caller.identity).user(owner)
+
+
+# -- the one secret that a template may have ---------------------------------------------------------------------------
+
+
+async def _sealed(
+    body: dict[str, Any], template_id: str, subject: str, command_id: str, all_: Services
+) -> dict[str, Any]:
+    body, credential = _copied(body)
+    if credential is not None:
+        about = _about(template_id)
+        password = await sealed(all_, subject, str(credential["password"]), about, command_id)
+        credential["password"] = {"sealed": password}
+    return body
+
+
+async def _revealed(body: dict[str, Any], template_id: str, all_: Services) -> dict[str, Any]:
+    body, credential = _copied(body)
+    if credential is not None:
+        credential["password"] = await revealed(all_, credential["password"]["sealed"], _about(template_id))
+    return body
+
+
+def _hidden(body: dict[str, Any]) -> dict[str, Any]:
+    body, credential = _copied(body)
+    if credential is not None:
+        credential["password"] = "********"
+    return body
+
+
+def _copied(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """A body that may be changed, and the place in it where a password stands, if there is one."""
+    body = deepcopy(body)
+    place: Any = body
+    for step in _PASSWORD:
+        place = place.get(step) if isinstance(place, dict) else None
+    return body, place
+
+
+def _about(template_id: str) -> str:
+    return f"template/{template_id}/password"

@@ -1,0 +1,1 @@
+"""What each command comes to, one module for each kind of thing; `domain.directory.decider` is the way in."""

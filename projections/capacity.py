@@ -1,0 +1,96 @@
+"""How much is held already, how much is free, and of what is there anything at all?   POST /resource/check-presets"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from domain.slots import minus
+from infra.postgres import Connection
+
+_OCCUPYING: Final = "ended_at IS NULL AND status <> 'PENDING'"
+
+_HELD: Final = f"""
+SELECT slot,
+       coalesce(sum(units) FILTER (WHERE owner = %(owner)s), 0)::bigint,
+       coalesce(sum(units) FILTER (WHERE domain = %(domain)s AND project = %(project)s), 0)::bigint,
+       coalesce(sum(units) FILTER (WHERE domain = %(domain)s), 0)::bigint
+FROM (
+    SELECT owner, domain, project, slot, amount::bigint * cluster_size AS units
+    FROM session_list, jsonb_each_text(slots) AS each(slot, amount)
+    WHERE {_OCCUPYING} AND (owner = %(owner)s OR domain = %(domain)s)
+) AS held
+GROUP BY slot"""
+
+_HELD_BY_GROUP: Final = f"""
+SELECT resource_group, slot, sum(amount::bigint * cluster_size)::bigint
+FROM session_list, jsonb_each_text(slots) AS each(slot, amount)
+WHERE {_OCCUPYING} AND owner = ANY(%s)
+GROUP BY resource_group, slot"""
+
+_FREE_OF: Final = "SELECT resource_group, slots, used FROM agents WHERE status = 'ALIVE' AND resource_group = ANY(%s)"
+
+_SLOT_NAMES: Final = """
+SELECT DISTINCT name FROM agents, jsonb_object_keys(slots) AS each(name)
+WHERE status <> 'REMOVED' AND (%(group)s::text IS NULL OR resource_group = %(group)s)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What sessions that have been placed hold, by slot: those of one keypair, of its project, and of its domain.
+
+    Each kernel of a session counts.
+    """
+
+    keypair: Mapping[str, int]
+    project: Mapping[str, int]
+    domain: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """`slots`: of which any agent has some. `held_by_group`: by some keypairs together, in each resource group.
+
+    `free`: what each living agent has left, with its resource group.
+    """
+
+    slots: frozenset[str]
+    held: Held
+    held_by_group: Mapping[str, Mapping[str, int]]
+    free: Sequence[tuple[str, Mapping[str, int]]]
+
+
+async def capacity(
+    db: Connection, *, owner: str, domain: str, project: str | None, owners: Sequence[str], groups: Sequence[str]
+) -> Capacity:
+    """For one keypair in a project (by name) of its domain; `owners`: whose use is told by resource group."""
+    return Capacity(
+        await slot_names(db),
+        await _held(db, owner, domain, project),
+        await _held_by_group(db, owners),
+        await _free(db, groups),
+    )
+
+
+async def slot_names(db: Connection, group: str | None = None) -> frozenset[str]:
+    """Of which slots any agent has some; of one resource group, or of all."""
+    cursor = await db.execute(_SLOT_NAMES, {"group": group})
+    return frozenset(name for (name,) in await cursor.fetchall())
+
+
+async def _held(db: Connection, owner: str, domain: str, project: str | None) -> Held:
+    cursor = await db.execute(_HELD, {"owner": owner, "domain": domain, "project": project})
+    rows: list[tuple[Any, ...]] = await cursor.fetchall()
+    return Held({row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows}, {row[0]: row[3] for row in rows})
+
+
+async def _held_by_group(db: Connection, owners: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+    cursor = await db.execute(_HELD_BY_GROUP, (list(owners),))
+    found: dict[str, dict[str, int]] = {}
+    for group, slot, units in await cursor.fetchall():
+        found.setdefault(group, {})[slot] = units
+    return found
+
+
+async def _free(db: Connection, groups: Sequence[str]) -> Sequence[tuple[str, Mapping[str, int]]]:
+    cursor = await db.execute(_FREE_OF, (list(groups),))
+    return [(group, minus(slots, used)) for group, slots, used in await cursor.fetchall()]
