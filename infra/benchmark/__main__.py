@@ -60,6 +60,7 @@ async def _measure(folder: Path, seconds: float, commands: int, docker: bool) ->
     def say(text: str) -> None:
         console.print(f"  {text}", markup=False)
 
+    await step("machine", measures.machine)
     async with installation(folder) as here:
         await step("shards", lambda: measures.shard_commands(here, commands, say))
         await step("takeover", lambda: measures.takeover(here, say))

@@ -39,6 +39,21 @@ _KEYPAIR = Keypair(ADMIN.access_key, ADMIN.secret_key)
 _OWNERS = [AccessKey(f"AKIABENCH{number:011d}") for number in range(24)]  # enough to reach every partition
 
 
+_LOOP_TURNS = 2_000_000
+
+
+async def machine() -> Figures:
+    """How fast this machine is at all: nanoseconds for one turn of a Python loop that adds, the best of five."""
+
+    def turns() -> float:
+        began, total = time.perf_counter(), 0
+        for turn in range(_LOOP_TURNS):
+            total += turn
+        return time.perf_counter() - began
+
+    return {"machine_loop_ns": min(turns() for _ in range(5)) / _LOOP_TURNS * 1e9}
+
+
 async def shard_commands(here: Installation, count: int, say: Say) -> Figures:
     """Commands settled a second: `count` are there before a worker starts, half requests, half their cancellations,
     each of which leads to a command of the scheduling context that is settled by the same process."""
