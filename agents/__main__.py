@@ -14,7 +14,10 @@ import typer
 import uvloop
 
 from agents.daemon import Daemon
+from agents.devices.host import HostDevices, take_stock
+from agents.devices.plugin import Misconfigured
 from agents.docker import DockerRuntime
+from agents.environ import asking
 from agents.fake import FakeRuntime
 from agents.journal import Journal
 from agents.process import ProcessRuntime
@@ -22,7 +25,6 @@ from agents.runtime import Runtime
 from agents.serving import kernel_routes
 from domain.messages import AgentId
 from domain.scheduling.messages import AgentProfile
-from domain.slots import parse
 from infra.kafka import KafkaLog
 from infra.sending import Sender
 from infra.settings import Settings, settings
@@ -47,7 +49,8 @@ async def _run(config: Settings) -> None:
     agent_id = AgentId(config.agent_id or socket.gethostname())
     folder = config.data_dir / "agents" / agent_id
     with _alone(folder):
-        runtime = _runtime(config, agent_id, folder)
+        devices = HostDevices()
+        runtime = _runtime(config, agent_id, folder, devices)
         journal = Journal(folder / "journal.sqlite")
         daemon: Daemon | None = None
 
@@ -56,11 +59,12 @@ async def _run(config: Settings) -> None:
 
         async with (
             KafkaLog(config) as log,
+            asking(config, config.api_url) as environs,
             serve_health(config.agent_host, config.agent_port, ready, kernel_routes(config, runtime)) as port,
         ):
-            profile = await _profile(config, runtime, f"http://{config.agent_host}:{port}")
+            profile = await _profile(config, runtime, devices, f"http://{config.agent_host}:{port}")
             sender = Sender(config, log, f"refold/agent/{agent_id}")
-            daemon = Daemon(config, agent_id, profile, log, sender, runtime, journal)
+            daemon = Daemon(config, agent_id, profile, log, sender, runtime, environs, journal)
             _log.info("agent started", agent=agent_id, runtime=runtime.name, slots=profile.slots, port=port)
             running = asyncio.create_task(daemon.run())
             stopped = asyncio.create_task(stop.wait())
@@ -71,6 +75,7 @@ async def _run(config: Settings) -> None:
             await asyncio.gather(running, return_exceptions=True)
             await daemon.retire()
         await runtime.close()
+        await devices.close()
         journal.close()
     _log.info("agent stopped, its kernels run on", agent=agent_id)
 
@@ -87,34 +92,33 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _runtime(config: Settings, agent_id: AgentId, folder: Path) -> Runtime:
+def _runtime(config: Settings, agent_id: AgentId, folder: Path, devices: HostDevices) -> Runtime:
     match config.agent_runtime:
         case "docker":
             return DockerRuntime(
                 config.docker_socket,
                 folder,
                 deployment=f"{config.deployment}-{agent_id}",  # an agent must not take another one's kernels for strays
+                grant=devices.grant,
                 log_bytes_max=config.agent_log_bytes_max,
             )
         case "process":
-            return ProcessRuntime(folder, log_bytes_max=config.agent_log_bytes_max)
+            return ProcessRuntime(folder, grant=devices.grant, log_bytes_max=config.agent_log_bytes_max)
         case "fake":
             return FakeRuntime(folder, log_bytes_max=config.agent_log_bytes_max)
 
 
-async def _profile(config: Settings, runtime: Runtime, address: str) -> AgentProfile:
-    """What the agent offers. A slot other than cpu and mem is a number of devices, numbered from 0."""
-    slots = parse(config.agent_slots or await runtime.capacity())
-    devices = {
-        name: {f"{name}/{index}": 1000 for index in range(units // 1000)}
-        for name, units in slots.items()
-        if name not in {"cpu", "mem"}
-    }
+async def _profile(config: Settings, runtime: Runtime, devices: HostDevices, address: str) -> AgentProfile:
+    """What the agent offers."""
+    try:
+        await take_stock(devices, config, runtime.capacity)
+    except Misconfigured as error:
+        raise SystemExit(str(error)) from error
     return AgentProfile(
         resource_group=config.agent_group,
         architecture=platform.machine(),
-        slots=slots,
-        devices=devices,
+        slots=devices.slots,
+        devices=devices.devices,
         address=address,
         runtime=runtime.name,
     )

@@ -1,13 +1,19 @@
 """What a kernel's container may do: use its share of processors and memory, reach the network, and nothing
-else.
+else. Of the host's files it sees those that are its own, and the runner's code (`agents/docker_injection.py`).
+
+The first process is Docker's small init, which collects orphans and hands signals on; the runner or the image's own
+program comes second, and its exit code is the container's.
 
 Held against the CIS Docker Benchmark's rules for containers in `tests/agents/test_docker_hardening.py`. Two
 of them are waived, each for a reason: the root file system is writable (people install packages into their
 session; the layer goes with the container), and there is no health check (the agent watches the process).
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from agents.devices.plugin import Grant
 from agents.runtime import BASE_ENVIRONMENT, Task
 
 LABEL = "ai.refold."
@@ -15,19 +21,38 @@ USER = "1000:1000"
 HOME = "/home/work"
 
 
-def container_config(task: Task, deployment: str, log_bytes_max: int) -> dict[str, Any]:
-    """What the daemon is asked to make of a task. Pure."""
-    gpus = [device for slot, ids in task.devices.items() if slot.startswith("cuda.") for device in ids]
+@dataclass(frozen=True)
+class Injected:
+    """What a container has beside its image."""
+
+    user: str = USER
+    mounts: Sequence[Mapping[str, Any]] = ()
+    entrypoint: Sequence[str] | None = None
+    """In place of the task's command, which it carries out."""
+
+
+def container_config(
+    task: Task,
+    deployment: str,
+    log_bytes_max: int,
+    grant: Grant | None = None,
+    injected: Injected | None = None,
+) -> dict[str, Any]:
+    """What the daemon is asked to make of a task that was granted its devices. Pure."""
+    granted, beside = grant or Grant(), injected or Injected()
     environ = {
         **BASE_ENVIRONMENT,
         "HOME": HOME,
-        **({} if gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}),  # else NVIDIA's hook may hand out all there are
         **task.environ,
+        # From here on nobody overrides it, neither a user nor an image: NVIDIA's hook hands out what it reads here.
+        "NVIDIA_VISIBLE_DEVICES": "void",
+        **granted.environ,
+        **granted.container_environ,
     }
     config: dict[str, Any] = {
         "Image": task.image,
         "Hostname": task.hostname,
-        "User": USER,
+        "User": beside.user,
         "Env": [f"{name}={value}" for name, value in environ.items()],
         "Labels": {
             LABEL + "deployment": deployment,
@@ -37,15 +62,8 @@ def container_config(task: Task, deployment: str, log_bytes_max: int) -> dict[st
         },
         "StopSignal": "SIGTERM",
         "HostConfig": {
+            **confined(task.mem_bytes, task.pids_max),
             "NanoCpus": task.cpu_millis * 1_000_000,
-            "Memory": task.mem_bytes,
-            "MemorySwap": task.mem_bytes,  # both equal: no swap beyond the memory
-            "PidsLimit": task.pids_max,
-            "Privileged": False,
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges:true"],
-            "IpcMode": "private",
-            "CgroupnsMode": "private",
             "NetworkMode": network_name(deployment),
             "Init": True,
             "RestartPolicy": {"Name": "no"},
@@ -53,12 +71,29 @@ def container_config(task: Task, deployment: str, log_bytes_max: int) -> dict[st
                 "Type": "json-file",
                 "Config": {"max-size": str(log_bytes_max), "max-file": "2"},
             },
-            "DeviceRequests": [{"Driver": "nvidia", "DeviceIDs": gpus, "Capabilities": [["gpu"]]}] if gpus else [],
+            "DeviceRequests": [],
+            **granted.host_config,
         },
     }
-    if task.command is not None:
-        config["Entrypoint"] = list(task.command)  # and no Cmd: the image's own would come behind it otherwise
+    if beside.mounts:
+        config["HostConfig"]["Mounts"] = [dict(mount) for mount in beside.mounts]
+    if (command := beside.entrypoint or task.command) is not None:
+        config["Entrypoint"] = list(command)  # and no Cmd: the image's own would come behind it otherwise
     return config
+
+
+def confined(mem_bytes: int, pids_max: int) -> dict[str, Any]:
+    """The part of a HostConfig that no container of ours goes without."""
+    return {
+        "Memory": mem_bytes,
+        "MemorySwap": mem_bytes,  # both equal: no swap beyond the memory
+        "PidsLimit": pids_max,
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+    }
 
 
 def network_name(deployment: str) -> str:

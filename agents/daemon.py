@@ -1,4 +1,4 @@
-"""The agent's three loops: take orders, send reports, show that it lives. What they share is the journal.
+"""The agent's loops: take orders, send reports, show that it lives, look at its images. They share the journal.
 
 An outage of Kafka or of everything else costs nothing here: kernels go on, their ends are journalled with
 their true times, and the reports go out when somebody listens again.
@@ -15,11 +15,14 @@ import structlog
 from prometheus_client import Counter, Gauge
 from pydantic import TypeAdapter
 
+from agents.environ import Environs
+from agents.images import Images
 from agents.journal import Journal, Kept, Stage
 from agents.minding import Minder, tell
 from agents.runtime import Runtime, RuntimeUnavailable
+from domain.directory.messages import COMMANDS as DIRECTORY_COMMANDS
 from domain.messages import AgentId, Cell, KernelId
-from domain.placements import ORDERS, AgentOrder, StartKernel, StopKernel
+from domain.placements import ORDERS, AgentOrder, ImageOrder, StartKernel, StopImageTask, StopKernel
 from domain.scheduling.messages import COMMANDS as SCHEDULING_COMMANDS
 from domain.scheduling.messages import AgentProfile, RegisterAgent, RetireAgent, RunningKernel
 from domain.session.messages import COMMANDS as SESSION_COMMANDS
@@ -41,7 +44,11 @@ _REPORTS = Counter("refold_agent_reports", "Reports sent.")
 
 _RETRY_SECONDS = 1.0
 _TIDY_SECONDS = 3600.0
-_ADAPTERS: dict[str, TypeAdapter[Any]] = {"session": SESSION_COMMANDS, "scheduling": SCHEDULING_COMMANDS}
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {
+    "session": SESSION_COMMANDS,
+    "scheduling": SCHEDULING_COMMANDS,
+    "directory": DIRECTORY_COMMANDS,
+}
 
 
 class Daemon:
@@ -55,6 +62,7 @@ class Daemon:
         log: Log,
         sender: Sender,
         runtime: Runtime,
+        environs: Environs,
         journal: Journal,
     ) -> None:
         self._settings = settings
@@ -64,10 +72,12 @@ class Daemon:
         self._log = log
         self._sender = sender
         self._runtime = runtime
+        self._environs = environs
         self._journal = journal
         self._orders = partition_of(settings, PLACEMENTS, agent_id)
         self._minders: dict[tuple[KernelId, int], tuple[Minder, asyncio.Task[None]]] = {}
         self._unsent = asyncio.Event()
+        self._images = Images(runtime, journal, agent_id, self._unsent.set)
         self._incarnation = 0
         self.registered = asyncio.Event()
 
@@ -78,6 +88,7 @@ class Daemon:
             loops.create_task(self._beat())
             loops.create_task(self._take_orders())
             loops.create_task(self._tidy())
+            loops.create_task(self._images.run())
 
     async def retire(self) -> None:
         """Say in good order that nothing new can be started here for now."""
@@ -198,11 +209,15 @@ class Daemon:
                         known = self._journal.stop_up_to(order.kernel_id, order.incarnation, order.grace_seconds)
                         if not known:
                             tell(self._journal, order, ReportKernelGone)
+                    case ImageOrder() | StopImageTask():
+                        self._images.journal(order)
                 _ORDERS.labels(order.type).inc()
             self._journal.set_fact("next_order", next_order)
         for order in orders:
             if isinstance(order, StopKernel):
                 self._stop(order)
+            elif isinstance(order, ImageOrder | StopImageTask):
+                self._images.heed(order)
         stopped = {(k.order.kernel_id, k.order.incarnation): k for k in self._journal.kernels()} if new else {}
         for start in new:
             self._look_after(stopped[start.kernel_id, start.incarnation])
@@ -224,7 +239,7 @@ class Daemon:
     def _look_after(self, kept: Kept) -> None:
         here = (kept.order.kernel_id, kept.order.incarnation)
         earlier = [task for (kernel, _), (_, task) in self._minders.items() if kernel == here[0]]
-        minder = Minder(self._runtime, self._journal, kept, self._unsent.set)
+        minder = Minder(self._runtime, self._environs, self._journal, kept, self._unsent.set)
         task = asyncio.create_task(minder.run(after=earlier[-1] if earlier else None), name=f"kernel {here}")
         self._minders[here] = (minder, task)
         task.add_done_callback(lambda done: self._let_go(here, done))

@@ -7,19 +7,21 @@ removed:
 
     <folder>/stopping/<container name>    an empty file: `stop` was called while it ran
     <folder>/output/<kernel id>/          what removed containers printed
+    <folder>/scratch, sockets, code, pythons   see `agents/docker_injection.py`
 
 A running container's output is the daemon's (`json-file`, bounded); it is copied here once the kernel has
 ended, so that there is neither a gap nor a repetition to look after. (What a kernel prints while there is no
 daemon is lost if it also ends before the daemon is back; the time and the exit code are not.)
 
-What a kernel may do is said in `agents/container.py`.
+What a kernel may do is said in `agents/container.py`; its home, and the runner in it, in
+`agents/docker_injection.py`.
 """
 
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,15 @@ import aiodocker
 import aiohttp
 
 from agents.container import LABEL, container_config, network_name
+from agents.devices.plugin import Granting, NoSuchDevice, grant_nothing
+from agents.docker_answers import UNREACHABLE, answering, unless_missing
+from agents.docker_images import DockerImages
+from agents.docker_injection import DockerInjection
 from agents.output import OutputStore
 from agents.runtime import (
     AlreadyEnded,
     Ended,
+    ImageHere,
     ImageUnavailable,
     Reason,
     Running,
@@ -45,11 +52,8 @@ NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """How the daemon says that something has not happened."""
 CALL_SECONDS_MAX = 60.0
 """For any one call; a start on a host with busy disks takes many seconds."""
-STALL_SECONDS_MAX = 300.0
-"""Without a word from the daemon, a pull has failed."""
 RETRY_SECONDS = 1.0
-UNREACHABLE = 900
-"""The status by which aiodocker says that there is no daemon at all."""
+MAKING_SECONDS = 0.05
 
 
 class DockerRuntime:
@@ -58,8 +62,15 @@ class DockerRuntime:
     name = "docker"
 
     def __init__(
-        self, socket: str | Path, folder: Path, *, deployment: str, log_bytes_max: int = 10 * 1024 * 1024
+        self,
+        socket: str | Path,
+        folder: Path,
+        *,
+        deployment: str,
+        grant: Granting = grant_nothing,
+        log_bytes_max: int = 10 * 1024 * 1024,
     ) -> None:
+        self._grant = grant
         self._deployment = deployment
         self._log_bytes_max = log_bytes_max
         self._output = OutputStore(folder / "output", log_bytes_max)
@@ -73,54 +84,59 @@ class DockerRuntime:
             timeout=aiohttp.ClientTimeout(total=CALL_SECONDS_MAX),
         )
         self._networked = False
+        self._networking = asyncio.Lock()  # the daemon makes two networks of one name if it is asked twice at once
+        self._images = DockerImages(self._docker)
+        self._injection = DockerInjection(self._docker, folder, deployment)
 
     async def has_image(self, image: str) -> bool:
         """As the daemon has it."""
-        async with _answering():
-            try:
-                await self._docker.images.inspect(image)
-            except aiodocker.DockerError as error:
-                if error.status == 404:
-                    return False
-                raise
-        return True
+        return await self._images.has(image)
 
     async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
-        """Sums over the layers; an image that is here needs no registry."""
-        if await self.has_image(image):
-            return
-        layers = dict[str, tuple[int, int]]()
-        async with _answering():
-            try:
-                events = aiter(self._docker.images.pull(image, stream=True))
-                while True:
-                    async with asyncio.timeout(STALL_SECONDS_MAX):
-                        event = await anext(events, None)
-                    if event is None:
-                        return
-                    detail = event.get("progressDetail") or {}
-                    if event.get("status") == "Downloading" and "total" in detail:
-                        layers[event["id"]] = detail["current"], detail["total"]
-                        progress(sum(done for done, _ in layers.values()), sum(size for _, size in layers.values()))
-            except aiodocker.DockerError as error:
-                if error.status == UNREACHABLE:
-                    raise
-                raise ImageUnavailable(f"{image}: {error.message}") from error
+        """An image that is here needs no registry."""
+        await self._images.pull(image, progress)
+
+    async def images(self) -> Sequence[ImageHere]:
+        """As the daemon lists them."""
+        return await self._images.all()
+
+    async def remove_image(self, image: str) -> None:
+        """The daemon keeps an image that a container was made from, also one that ended."""
+        await self._images.remove(image)
 
     async def start(self, task: Task) -> Running:
         """Create, then start. A container of that name that exists already decides what is left to do."""
         name = _name(task.kernel_id, task.incarnation)
-        async with _answering():
-            await self._have_network()
+        async with answering():
             try:
-                created = await self._docker.containers.create(
-                    container_config(task, self._deployment, self._log_bytes_max), name=name
-                )
+                granted = self._grant(task.devices)
+            except NoSuchDevice as error:
+                info = await self._inspect(name)
+                if info is not None:
+                    if (settled := self._settled(task, info)) is not None:
+                        return settled
+                    with unless_missing():  # created by an agent that died before it could start it
+                        await self._docker.containers.container(name).delete(force=True, v=True)
+                raise StartFailed(str(error)) from error
+            try:
+                injected = await self._injection.of(task)
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                info = await self._inspect(name)
+                if info is not None and (settled := self._settled(task, info)) is not None:
+                    return settled  # its image lost the name since
+                raise ImageUnavailable(f"{task.image}: {error.message}") from error
+            config = container_config(task, self._deployment, self._log_bytes_max, granted, injected)
+            async with self._networking:
+                await self._have_network()
+            try:
+                created = await self._docker.containers.create(config, name=name)
             except aiodocker.DockerError as error:
                 match error.status:
                     case 409:
-                        created = await self._docker.containers.get(name)
-                        if (settled := self._settled(task, await created.show())) is not None:
+                        created = self._docker.containers.container(name)
+                        if (settled := self._settled(task, await self._made_by_another(name))) is not None:
                             return settled
                     case 404:
                         raise ImageUnavailable(f"{task.image}: {error.message}") from error
@@ -136,8 +152,17 @@ class DockerRuntime:
                 self._networked = False  # perhaps somebody pruned it: looked for again next time
                 with suppress(aiodocker.DockerError):
                     await created.delete(force=True, v=True)
+                self._injection.sockets.remove(task.kernel_id, task.incarnation)
                 raise StartFailed(error.message) from error
             return _running(await created.show())
+
+    async def _made_by_another(self, name: str) -> Mapping[str, Any]:
+        """The daemon gives a name away some time before there is a container under it."""
+        async with asyncio.timeout(CALL_SECONDS_MAX):
+            while True:
+                if (info := await self._inspect(name)) is not None:
+                    return info
+                await asyncio.sleep(MAKING_SECONDS)
 
     def _settled(self, task: Task, info: Mapping[str, Any]) -> Running | None:
         """The answer to a start that finds its container there; None if that was only created."""
@@ -154,8 +179,8 @@ class DockerRuntime:
         """The daemon carries the stop through, whether or not the agent stays."""
         name = _name(kernel_id, incarnation)
         seconds = math.ceil(grace.total_seconds())
-        async with _answering():
-            with _unless_missing():
+        async with answering():
+            with unless_missing():
                 container = await self._docker.containers.get(name)
                 if (await container.show())["State"]["Running"]:
                     (self._stopping / name).touch()
@@ -164,7 +189,7 @@ class DockerRuntime:
 
     async def list(self) -> Sequence[Running]:
         """By the label of the deployment."""
-        async with _answering():
+        async with answering():
             containers = await self._labelled({"deployment": self._deployment}, everything=False)
             found = await asyncio.gather(*(self._inspect(container.id) for container in containers))
         return [_running(info) for info in found if info is not None and info["State"]["Running"]]
@@ -174,8 +199,8 @@ class DockerRuntime:
         name = _name(kernel_id, incarnation)
         while True:
             try:
-                async with _answering():
-                    with _unless_missing():
+                async with answering():
+                    with unless_missing():
                         await self._docker.containers.container(name).wait()
                     info = await self._inspect(name)
                     if info is None:
@@ -190,19 +215,20 @@ class DockerRuntime:
     async def remove(self, kernel_id: str, incarnation: int) -> None:
         """Copies the output, then deletes the container and its anonymous volumes."""
         name = _name(kernel_id, incarnation)
-        async with _answering():
+        async with answering():
             info = await self._inspect(name)
             if info is not None:
                 if info["State"]["Running"]:
                     return
                 await self._keep_output(kernel_id, incarnation, name)
-                with _unless_missing():
+                with unless_missing():
                     await self._docker.containers.container(name).delete(v=True)
         (self._stopping / name).unlink(missing_ok=True)
+        self._injection.sockets.remove(kernel_id, incarnation)
 
     async def capacity(self) -> Mapping[str, str]:
         """What the daemon says of its host."""
-        async with _answering():
+        async with answering():
             info = await self._docker.system.info()
         return {"cpu": str(info["NCPU"]), "mem": str(info["MemTotal"])}
 
@@ -210,7 +236,7 @@ class DockerRuntime:
         """The daemon's logs of the containers that are there, ours of those that were. Ours if it is away."""
         live = dict[int, bytes]()
         try:
-            async with _answering():
+            async with answering():
                 for container in await self._labelled({"deployment": self._deployment, "kernel": kernel_id}):
                     info = await self._inspect(container.id)
                     if info is not None:
@@ -221,9 +247,24 @@ class DockerRuntime:
             raise
         return await asyncio.to_thread(self._output.read, kernel_id, live)
 
+    def runner(self, kernel_id: str) -> Path | None:
+        """In the folder that the latest incarnation has for it, if its image has a Python."""
+        return self._injection.sockets.find(kernel_id)
+
+    async def address(self, kernel_id: str) -> str | None:
+        """The container's, on the network of all kernels."""
+        async with answering():
+            labels = {"deployment": self._deployment, "kernel": kernel_id}
+            for container in await self._labelled(labels, everything=False):
+                if (info := await self._inspect(container.id)) is not None and info["State"]["Running"]:
+                    networks = info["NetworkSettings"]["Networks"]
+                    return networks.get(network_name(self._deployment), {}).get("IPAddress") or None
+        return None
+
     async def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:
-        """Containers are deleted when they end, so only their output is left."""
-        return await asyncio.to_thread(self._output.tidy, before, keep)
+        """Containers are deleted when they end: their output is left, and the kernel's home."""
+        old = await asyncio.to_thread(self._output.tidy, before, keep)
+        return await asyncio.to_thread(self._injection.tidy, before, {*keep, *self._output.kernels()}, old)
 
     async def close(self) -> None:
         """Lets go of the connections."""
@@ -244,7 +285,7 @@ class DockerRuntime:
         return Ended(code, utc_now() if at == NEVER else at, reason)
 
     async def _inspect(self, name: str) -> Mapping[str, Any] | None:
-        with _unless_missing():
+        with unless_missing():
             return await self._docker.containers.container(name).show()
         return None
 
@@ -277,29 +318,10 @@ class DockerRuntime:
             return _unframed(await response.read()) if response.status == 200 else b""
 
     async def _keep_output(self, kernel_id: str, incarnation: int, name: str) -> None:
-        if printed := await self._logs(name):
+        """Also where it is empty: that tells when the kernel ended, and so for how long its files are kept."""
+        printed = await self._logs(name)
+        if printed or not await asyncio.to_thread(self._output.has, kernel_id, incarnation):
             await asyncio.to_thread(self._output.put, kernel_id, incarnation, printed)
-
-
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    """Makes RuntimeUnavailable of whatever means that the daemon did not do what it was asked."""
-    try:
-        yield
-    except aiodocker.DockerError as error:
-        raise RuntimeUnavailable(f"Docker: {error.message}") from error
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise RuntimeUnavailable(f"Docker does not answer: {error or type(error).__name__}") from error
-
-
-@contextmanager
-def _unless_missing() -> Iterator[None]:
-    """Leaves the block quietly when the daemon knows no such container, or is removing it already."""
-    try:
-        yield
-    except aiodocker.DockerError as error:
-        if error.status not in (404, 409):
-            raise
 
 
 def _name(kernel_id: str, incarnation: int) -> str:

@@ -31,9 +31,12 @@ from math import inf
 from pathlib import Path
 from typing import Any, cast
 
+from agents.references import canonical
 from agents.runtime import (
     AlreadyEnded,
     Ended,
+    ImageHere,
+    ImageInUse,
     ImageUnavailable,
     Reason,
     Running,
@@ -110,6 +113,7 @@ def _script(words: Sequence[str]) -> Plan:
 @dataclass
 class _Kernel:
     session_id: str
+    image: str
     plan: Plan
     started_at: datetime
     ends: Ended | None
@@ -133,6 +137,7 @@ class FakeRuntime:
         folder: Path,
         *,
         capacity: Mapping[str, str] | None = None,
+        images: Collection[ImageHere] = (),
         pull_seconds: float = 0.0,
         start_seconds: float = 0.0,
         stop_seconds: float = 0.0,
@@ -143,8 +148,8 @@ class FakeRuntime:
         lose_after: float = 0.0,
         log_bytes_max: int = 1024 * 1024,
     ) -> None:
-        """`lifetime` ends kernels that would run until stopped (code 0); each `lose_every`th one vanishes
-        without word `lose_after` seconds after its start."""
+        """`images` are here from the beginning. `lifetime` ends kernels that would run until stopped (code 0); each
+        `lose_every`th one vanishes without word `lose_after` seconds after its start."""
         self._folder = folder
         self._capacity = {"cpu": "8", "mem": str(16 << 30)} if capacity is None else dict(capacity)
         self._pull_seconds = pull_seconds
@@ -157,7 +162,7 @@ class FakeRuntime:
         self._lose_after = lose_after
         self._log_bytes_max = log_bytes_max
         self._pulls = self._starts = 0
-        self._images = set[str]()
+        self._images = {canonical(image.reference): image for image in images}
         self._kernels = dict[tuple[str, int], _Kernel]()
         self._printed = dict[str, list[_Kernel]]()
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,12 +172,12 @@ class FakeRuntime:
             self._acted(line)
 
     async def has_image(self, image: str) -> bool:
-        """Images are here once pulled; a new runtime object has none."""
-        return image in self._images
+        """Images are here once pulled; a new runtime object has only those it was given."""
+        return canonical(image) in self._images
 
     async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
         """Takes `pull_seconds`, in ten steps."""
-        if image in self._images:
+        if canonical(image) in self._images:
             return
         self._pulls += 1
         if "fake/pull-fail" in image or _nth(self._pulls, self._fail_pull_every):
@@ -181,7 +186,18 @@ class FakeRuntime:
             progress(step * 10, 100)
             if self._pull_seconds and step < 10:
                 await asyncio.sleep(self._pull_seconds / 10)
-        self._images.add(image)
+        self._images[canonical(image)] = ImageHere(canonical(image), "amd64")
+
+    async def images(self) -> Sequence[ImageHere]:
+        """Those it was given, and those that were pulled."""
+        return list(self._images.values())
+
+    async def remove_image(self, image: str) -> None:
+        """As long as no kernel runs from it."""
+        now = utc_now()
+        if any(kernel.image == canonical(image) and not kernel.ended(now) for kernel in self._kernels.values()):
+            raise ImageInUse(f"a kernel runs from {image}")
+        self._images.pop(canonical(image), None)
 
     async def start(self, task: Task) -> Running:
         """Takes `start_seconds`; then one line in `starts.jsonl`, and it runs."""
@@ -283,6 +299,14 @@ class FakeRuntime:
             text += [line for seconds, line in kernel.plan.prints if seconds <= until]
         return "".join(text).encode()[-self._log_bytes_max :]
 
+    def runner(self, kernel_id: str) -> Path | None:  # noqa: ARG002
+        """Nothing runs here."""
+        return None
+
+    async def address(self, kernel_id: str) -> str | None:  # noqa: ARG002
+        """Nothing runs here."""
+        return None
+
     async def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:  # noqa: ARG002
         """What is remembered is all there is, and tests want to see it."""
         return ()
@@ -300,6 +324,7 @@ class FakeRuntime:
         ends_at = line["ends_at"]
         kernel = _Kernel(
             session_id=line["session_id"],
+            image=canonical(line["image"]),
             plan=plan(line["image"], line["command"]),
             started_at=datetime.fromisoformat(line["at"]),
             ends=ends_at and Ended(line["exit_code"], datetime.fromisoformat(ends_at), line["reason"]),

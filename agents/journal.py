@@ -15,13 +15,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from domain.messages import KernelId
-from domain.placements import StartKernel
+from domain.placements import ORDERS, ImageOrder, StartKernel
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS kernels (
     kernel_id TEXT NOT NULL, incarnation INTEGER NOT NULL, stage TEXT NOT NULL, grace REAL, start_order TEXT
     NOT NULL, PRIMARY KEY (kernel_id, incarnation)) STRICT;
+CREATE TABLE IF NOT EXISTS image_orders (task_id TEXT PRIMARY KEY, image_order TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT, context TEXT NOT NULL, command_id TEXT NOT NULL,
     command TEXT NOT NULL) STRICT;
@@ -111,6 +112,17 @@ class Journal:
 
     def forget(self, kernel_id: KernelId, incarnation: int) -> None:
         self._db.execute("DELETE FROM kernels WHERE kernel_id = ? AND incarnation = ?", (kernel_id, incarnation))
+
+    def image_orders(self) -> Sequence[ImageOrder]:
+        """Those whose end is not reported yet."""
+        rows = self._db.execute("SELECT image_order FROM image_orders ORDER BY rowid").fetchall()
+        return [order for (text,) in rows if isinstance(order := ORDERS.validate_json(text), ImageOrder)]
+
+    def keep_image_order(self, order: ImageOrder) -> None:
+        self._db.execute("INSERT OR IGNORE INTO image_orders VALUES (?, ?)", (order.task_id, order.model_dump_json()))
+
+    def forget_image_order(self, task_id: str) -> None:
+        self._db.execute("DELETE FROM image_orders WHERE task_id = ?", (task_id,))
 
     def report(self, context: str, command_id: str, command: str) -> None:
         self._db.execute(

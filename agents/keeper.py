@@ -4,7 +4,8 @@ The agent runs this file as a program of its own, with the record folder of one 
 The keeper leaves the agent's process tree at once, so that both it and the kernel outlive the agent, and a
 later agent reads from the folder what happened meanwhile:
 
-    task.json     what to run; written by the agent before
+    task.json     what to run; written by the agent before. But for its environment, which may hold secrets:
+                  that comes on stdin, as JSON, and is written nowhere
     lock          locked by the keeper as long as it lives: who holds the lock *is* the keeper (no stale pid)
     running.json  from here on this incarnation counts as run, and no keeper runs it again
     stopping      written by the agent before it sends the keeper SIGTERM: the grace, in seconds
@@ -53,6 +54,7 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
 def main(record: Path) -> None:
     """Tells the agent one line on stdout: `running <pid>`, `failed <why>`, or `there` if another keeper was
     first."""
+    environ = json.load(sys.stdin)
     agent = os.dup(1)
     if os.fork():
         os._exit(0)
@@ -71,15 +73,16 @@ def main(record: Path) -> None:
     if (record / "running.json").exists() or (record / "stopping").exists():
         os.write(agent, b"there\n")
         return
-    Keeper(record, agent).keep()
+    Keeper(record, agent, environ).keep()
 
 
 class Keeper:
     """One kernel from its start to its end."""
 
-    def __init__(self, record: Path, agent: int) -> None:
+    def __init__(self, record: Path, agent: int, environ: dict[str, str]) -> None:
         self.record = record
         self.agent = agent
+        self.environ = environ
         self.task: dict[str, Any] = json.loads((record / "task.json").read_text())
         self.exit_code: int | None = None
         self.ended_at = ""
@@ -151,6 +154,8 @@ class Keeper:
                 with suppress(OSError):  # a name of its own is a courtesy, not a promise
                     libc.sethostname(task["hostname"].encode(), len(task["hostname"].encode()))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            if task["cpus"]:
+                os.sched_setaffinity(0, task["cpus"])
             os.chdir(task["home"])
             if task["uid"] is not None:
                 resource.setrlimit(resource.RLIMIT_NPROC, (task["pids_max"],) * 2)
@@ -165,7 +170,7 @@ class Keeper:
             os.dup2(printed, 2)
             if task["mem_bytes"]:
                 resource.setrlimit(resource.RLIMIT_DATA, (task["mem_bytes"],) * 2)
-            os.execvpe(task["command"][0], task["command"], task["environ"])
+            os.execvpe(task["command"][0], task["command"], self.environ)
         except Exception as error:
             os.write(failed, f"{task['command'][0]}: {error}".encode().replace(b"\n", b" "))
         finally:

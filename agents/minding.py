@@ -5,7 +5,7 @@ what runs already, or waiting for what has ended, is done at once.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import structlog
 
+from agents.environ import EnvironFailure, EnvironRefused, Environs, EnvironUnavailable
 from agents.journal import Journal, Kept, Stage
 from agents.runtime import AlreadyEnded, Ended, ImageUnavailable, Runtime, RuntimeUnavailable, StartFailed, Task
 from domain.placements import KernelOrder, StartKernel
@@ -36,8 +37,11 @@ class Minder:
     """Looks after one incarnation of one kernel. `run` returns when it has ended and its report is
     journalled."""
 
-    def __init__(self, runtime: Runtime, journal: Journal, kept: Kept, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, runtime: Runtime, environs: Environs, journal: Journal, kept: Kept, wake: Callable[[], None]
+    ) -> None:
         self._runtime = runtime
+        self._environs = environs
         self._journal = journal
         self._order = kept.order
         self._stage = kept.stage
@@ -64,6 +68,10 @@ class Minder:
             except RuntimeUnavailable as error:
                 _log.warning("runtime does not answer", kernel=self._order.kernel_id, reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
+            except EnvironUnavailable as error:
+                _log.warning("the environment is not told yet", kernel=self._order.kernel_id, reason=str(error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop_asked.wait(), _RETRY_SECONDS)
 
     async def _start(self) -> bool:
         """Bring it up; False when that came to nothing and has been reported."""
@@ -79,15 +87,16 @@ class Minder:
                 self._progress(KernelStatus.PULLING)
                 await self._runtime.pull(order.image, _no_progress)
                 self._progress(KernelStatus.PREPARED)
+            environ = await self._environ()
             self._progress(KernelStatus.CREATING)
-            running = await self._runtime.start(_task(order))
+            running = await self._runtime.start(_task(order, environ))
         except AlreadyEnded as already:
             await self._ended(already.ended)
             return False
         except ImageUnavailable as error:
             self._failed(Reason.IMAGE_UNAVAILABLE, str(error))
             return False
-        except StartFailed as error:
+        except (StartFailed, EnvironRefused) as error:
             self._failed(Reason.START_FAILED, str(error))
             return False
         with self._journal.changes():
@@ -96,6 +105,16 @@ class Minder:
         self._stage = Stage.STARTED
         self._wake()
         return True
+
+    async def _environ(self) -> Mapping[str, str]:
+        """What the kernel finds in its environment. Raises `EnvironFailure`."""
+        try:
+            given = await self._environs.of(self._order)
+        except EnvironFailure:
+            if not await self._has_run():
+                raise
+            given = {}  # starting it again only tells how it is, or how it ended
+        return {**given, **self._order.environ}
 
     async def _until_ended(self) -> None:
         order = self._order
@@ -125,6 +144,12 @@ class Minder:
     async def _is_running(self) -> bool:
         here = (self._order.kernel_id, self._order.incarnation)
         return any((kernel.kernel_id, kernel.incarnation) == here for kernel in await self._runtime.list())
+
+    async def _has_run(self) -> bool:
+        """Whether it runs, or did: an agent that died may have begun it already."""
+        if await self._is_running():
+            return True
+        return (await self._runtime.wait(self._order.kernel_id, self._order.incarnation)).reason != "gone"
 
     def _gone(self) -> None:
         with self._journal.changes():
@@ -174,14 +199,14 @@ def _no_progress(_done: int, _total: int) -> None:
     """A pull's bytes are not reported; that it goes on is."""
 
 
-def _task(order: StartKernel) -> Task:
+def _task(order: StartKernel, environ: Mapping[str, str]) -> Task:
     return Task(
         kernel_id=order.kernel_id,
         incarnation=order.incarnation,
         session_id=order.session_id,
         image=order.image,
         command=order.command,
-        environ=order.environ,
+        environ=environ,
         hostname=order.hostname,
         cpu_millis=order.slots.get("cpu", 0),
         mem_bytes=order.slots.get("mem", 0),

@@ -97,6 +97,14 @@ class OutputStore:
                 break
         return b"".join(reversed(pieces))[-self.bytes_max :]
 
+    def has(self, kernel_id: str, incarnation: int) -> bool:
+        """Whether anything was kept of an incarnation, were it nothing."""
+        return incarnation in self._incarnations(kernel_id)
+
+    def kernels(self) -> Collection[str]:
+        """Those of which anything is kept."""
+        return os.listdir(self.folder) if self.folder.is_dir() else ()
+
     def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:
         """Deletes what was last written to before then, but for the kernels to `keep`; the ids of the others."""
         old = {folder.name for folder in self.folder.glob("*/") if _written_at(folder) < before.timestamp()} - set(keep)

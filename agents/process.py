@@ -3,9 +3,10 @@
 Beside each kernel stands a keeper (`agents/keeper.py`), a process of its own that outlives the agent; the two
 sides meet in a folder:
 
-    <folder>/kernels/<kernel id>/<incarnation>/   the record: see the keeper; only the agent's user may read
-    it <folder>/scratch/<kernel id>/                 the kernel's home and working directory, for all
-    incarnations <folder>/output/<kernel id>/                  what it printed
+    <folder>/kernels/<kernel id>/<incarnation>/   the record: see the keeper; only the agent's user may read it
+    <folder>/scratch/<kernel id>/                 the kernel's home and working directory, for all incarnations
+    <folder>/output/<kernel id>/                  what it printed
+    <folder>/sockets, code                        of its runner: see `agents/injection.py`
 
 How far a kernel is kept apart depends on who the agent is. As root, each kernel has a user id and a host name
 of its own, its files are closed to the others, and the number of its processes is limited. As an ordinary
@@ -31,11 +32,14 @@ from pathlib import Path
 from typing import Any
 
 from agents import keeper
+from agents.devices.plugin import Grant, Granting, NoSuchDevice, grant_nothing
 from agents.output import OutputStore
+from agents.process_injection import ProcessInjection
 from agents.runtime import (
     BASE_ENVIRONMENT,
     AlreadyEnded,
     Ended,
+    ImageHere,
     Running,
     RuntimeUnavailable,
     StartFailed,
@@ -57,9 +61,12 @@ class ProcessRuntime:
 
     name = "process"
 
-    def __init__(self, folder: Path, *, log_bytes_max: int = 10 * 1024 * 1024) -> None:
+    def __init__(self, folder: Path, *, grant: Granting = grant_nothing, log_bytes_max: int = 10 * 1024 * 1024) -> None:
+        self._grant = grant
         self._records = folder.absolute() / "kernels"
-        self._scratch = _reachable(folder.absolute()) / "scratch"
+        reachable = _reachable(folder.absolute())
+        self._scratch = reachable / "scratch"
+        self._injection = ProcessInjection(reachable, PATH)
         self._output = OutputStore(folder.absolute() / "output", log_bytes_max)
         self._records.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o711)
@@ -70,6 +77,13 @@ class ProcessRuntime:
 
     async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
         """Nothing to fetch."""
+
+    async def images(self) -> Sequence[ImageHere]:
+        """None."""
+        return ()
+
+    async def remove_image(self, image: str) -> None:
+        """Nothing to delete."""
 
     async def start(self, task: Task) -> Running:
         """Hands the task to a keeper and returns once its program runs."""
@@ -86,12 +100,19 @@ class ProcessRuntime:
                 raise AlreadyEnded(ended)
             if _keeper_of(record) is None:
                 (record / "stopping").unlink(missing_ok=True)  # it came before there was anything to stop
-                await asyncio.to_thread(self._write_task, record, task)
-                answer = await _run_keeper(record)
+                try:
+                    granted = self._grant(task.devices)
+                except NoSuchDevice as error:
+                    raise StartFailed(str(error)) from error
+                uid = _uid(task.kernel_id) if os.geteuid() == 0 else None
+                runner = await self._injection.find(uid)
+                environ = await asyncio.to_thread(self._write_task, record, task, granted, uid, runner)
+                answer = await _run_keeper(record, environ)
                 if answer.startswith("running ") and (running := _running(record)):
                     return running
                 if answer.startswith("failed ") and not (record / "running.json").exists():
                     shutil.rmtree(record, ignore_errors=True)
+                    self._injection.sockets.remove(task.kernel_id, task.incarnation)
                     raise StartFailed(answer.removeprefix("failed "))
             elif running := _running(record):
                 return running
@@ -134,6 +155,7 @@ class ProcessRuntime:
             shutil.rmtree(record, ignore_errors=True)
             with suppress(OSError):
                 record.parent.rmdir()
+            self._injection.sockets.remove(kernel_id, incarnation)
 
     async def capacity(self) -> Mapping[str, str]:
         """The processors and the memory this process may use."""
@@ -142,6 +164,15 @@ class ProcessRuntime:
     async def output(self, kernel_id: str) -> bytes:
         """As the keepers wrote it down."""
         return await asyncio.to_thread(self._output.read, kernel_id)
+
+    def runner(self, kernel_id: str) -> Path | None:
+        """In the folder that the latest incarnation has for it."""
+        return self._injection.sockets.find(kernel_id)
+
+    async def address(self, kernel_id: str) -> str | None:
+        """The host's own: kernels share its network."""
+        here = any(self._ended(record) is None for record in (self._records / kernel_id).glob("*/"))
+        return "127.0.0.1" if here else None
 
     async def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:
         """A kernel's home goes with its output: how old its files are is its own affair."""
@@ -168,21 +199,28 @@ class ProcessRuntime:
         end = _load(record / "ended.json")
         return Ended(end["exit_code"], datetime.fromisoformat(end["at"]), end["reason"]) if end else None
 
-    def _write_task(self, record: Path, task: Task) -> None:
-        uid = _uid(task.kernel_id) if os.geteuid() == 0 else None
+    def _write_task(
+        self, record: Path, task: Task, granted: Grant, uid: int | None, runner: tuple[str, Path] | None
+    ) -> Mapping[str, str]:
+        """What it gets for its environment is not written, but returned."""
         home = self._scratch / task.kernel_id
         home.mkdir(exist_ok=True, mode=0o700)
         if uid is not None:
             os.chown(home, uid, uid)
-        gpus = [device for slot, ids in task.devices.items() if slot.startswith("cuda.") for device in ids]
         environ = {
             "PATH": PATH,
             "HOME": str(home),
-            "CUDA_VISIBLE_DEVICES": ",".join(gpus),  # empty: without a device of its own it sees none
             **BASE_ENVIRONMENT,
             **task.environ,
+            "CUDA_VISIBLE_DEVICES": "",  # without a device of its own it sees none
+            **granted.environ,
+            **granted.native_environ,
             "REFOLD_RECORD": str(record),  # by this its processes are found if its keeper was killed
         }
+        command = task.command or ("sleep", "infinity")
+        if runner is not None:
+            here = task.kernel_id, task.incarnation
+            command = self._injection.command(runner, *here, uid, home, task.command)
         record.mkdir(parents=True, exist_ok=True, mode=0o700)
         keeper.write_whole(
             record / "task.json",
@@ -190,29 +228,32 @@ class ProcessRuntime:
                 "kernel_id": task.kernel_id,
                 "incarnation": task.incarnation,
                 "session_id": task.session_id,
-                "command": list(task.command or ("sleep", "infinity")),
-                "environ": environ,
+                "command": list(command),
                 "home": str(home),
                 "uid": uid,
                 "hostname": task.hostname,
+                "cpus": granted.cpus,
                 "mem_bytes": task.mem_bytes,
                 "pids_max": task.pids_max,
                 "output": str(self._output.folder),
                 "output_bytes_max": self._output.bytes_max,
             },
         )
+        return environ
 
 
-async def _run_keeper(record: Path) -> str:
+async def _run_keeper(record: Path, environ: Mapping[str, str]) -> str:
     """Its one line of answer."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", keeper.__file__, str(record)),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={},
     )
-    printed, _ = await process.communicate()  # ends once the keeper has answered and let go of the pipe
+    printed, _ = await process.communicate(
+        json.dumps(environ).encode()
+    )  # ends once the keeper has answered and let go of the pipe
     answer = printed.decode(errors="replace").strip()
     if answer:
         return answer

@@ -13,6 +13,7 @@ What can go wrong, as a tree:
 
     RuntimeFailure
     ├── ImageUnavailable      the image is not here and cannot be fetched
+    ├── ImageInUse            a kernel was started from it, so it cannot be deleted
     ├── StartFailed           it was tried; nothing of it runs, nothing of it is left
     ├── AlreadyEnded          it ran before, to its end; `.ended` says how
     └── RuntimeUnavailable    whoever runs kernels does not answer; what runs goes on, ask again later
@@ -21,7 +22,10 @@ What can go wrong, as a tree:
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal, Protocol
+
+from agents.devices.plugin import Given
 
 
 class RuntimeFailure(Exception):
@@ -30,6 +34,10 @@ class RuntimeFailure(Exception):
 
 class ImageUnavailable(RuntimeFailure):
     """The image is not on this host and could not be fetched."""
+
+
+class ImageInUse(RuntimeFailure):
+    """A kernel runs from the image."""
 
 
 class StartFailed(RuntimeFailure):
@@ -67,8 +75,8 @@ class Task:
     mem_bytes: int
     """0 is no limit."""
     pids_max: int = 4096
-    devices: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Device ids by slot name, e.g. `{"cuda.device": ["GPU-5a…"]}`."""
+    devices: Given = field(default_factory=dict)
+    """Slot → device id → units, e.g. `{"cuda.device": {"GPU-5a…": 1000}}`."""
 
 
 Reason = Literal["exited", "killed", "oom", "gone"]
@@ -101,6 +109,20 @@ class Running:
     """By the host's clock; never later than its end."""
 
 
+@dataclass(frozen=True)
+class ImageHere:
+    """An image on this host, under one of its names. `reference` is canonical: registry, path and tag.
+
+    `digest` is its configuration's.
+    """
+
+    reference: str
+    architecture: str
+    digest: str | None = None
+    size_bytes: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
 class Runtime(Protocol):
     """Small on purpose, and every call may be repeated: an agent that restarts asks again.
 
@@ -117,6 +139,15 @@ class Runtime(Protocol):
         are known.
 
         Raises ImageUnavailable.
+        """
+
+    async def images(self) -> Sequence[ImageHere]:
+        """Those that are here and have a name, once for each name. Empty where there is no such thing as an image."""
+
+    async def remove_image(self, image: str) -> None:
+        """Take a name from an image, and delete it with the last one. Done already if it is not here.
+
+        Raises ImageInUse.
         """
 
     async def start(self, task: Task) -> Running:
@@ -155,6 +186,13 @@ class Runtime(Protocol):
 
         Outlives the kernel and `remove`. Empty if there was none.
         """
+
+    def runner(self, kernel_id: str) -> Path | None:
+        """The Unix socket of the kernel's runner (`agents/runner`) on this host, which may be there only in a moment.
+        None where there is no such kernel, or it has no runner."""
+
+    async def address(self, kernel_id: str) -> str | None:
+        """Where the kernel's TCP ports are reached from this host. None where there is no such kernel, or no way."""
 
     async def tidy(self, before: datetime, keep: Collection[str]) -> Collection[str]:
         """Delete the output and the files of kernels to which nothing was written since `before`, but for those to

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from api.app import make_app
 from api.deps import Services
+from api.sockets import MESSAGE_BYTES_MAX, PING_SECONDS, SILENCE_SECONDS
 from infra.secrets import BadKey
 from infra.settings import Settings, settings
 from infra.telemetry import configure_logging
@@ -48,7 +49,11 @@ def serve(config: Settings, host: str, port: int) -> None:
             port,
             loop="uvloop",
             http="httptools",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=MESSAGE_BYTES_MAX,
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=SILENCE_SECONDS,
+            ws_per_message_deflate=False,  # what sessions print and get told is not worth two windows of memory each
             access_log=False,
             server_header=False,
             proxy_headers=False,

@@ -9,19 +9,26 @@ from typing import Final
 import httpx
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from api import (
+    app_proxies,
     auth_routes,
+    background_tasks,
     browser,
     commands,
     config,
+    config_store,
+    credentials,
     dotfiles,
     error_logs,
     events,
+    from_templates,
     history,
+    internal,
     logs,
     manager,
     otp_routes,
@@ -29,11 +36,14 @@ from api import (
     sessions,
     system,
     templates,
+    usage,
+    watchers,
 )
 from api.auth import Gate
 from api.deps import Services
 from api.door import Door
 from api.graphql import routes as graphql
+from api.kernels import apps, execution, files, live_runs, terminals, tunnels
 from api.known import Known, Projections
 from api.openapi import openapi
 from api.problems import not_valid, of_status
@@ -41,9 +51,11 @@ from api.ratelimit import Limiter
 from api.secrets import revealed
 from api.signin import SignIns
 from api.tail import Tail
+from api.uses import Uses
 from api.visitors import Visitors
 from api.writing import Writing
 from infra.kafka import KafkaLog
+from infra.keypair_uses import KeypairUses, PostgresUses
 from infra.keyring import Keyring, KeyStore, PostgresKeys, looking
 from infra.log import Log
 from infra.postgres import Unavailable, open_pool
@@ -67,19 +79,33 @@ RFC 9457 problems. The topics and the event stream are described in `/asyncapi.j
 _ROUTES: Final = (
     logs,
     sessions,
+    execution,
+    live_runs,
+    files,
+    terminals,
+    apps,
+    tunnels,
+    from_templates,
     events,
+    background_tasks,
     commands,
     graphql,
+    internal,
     history,
     system,
     browser,
     otp_routes,
     manager,
     resources,
+    app_proxies,
+    usage,
+    watchers,
     config,
+    config_store,
     dotfiles,
     templates,
     auth_routes,
+    credentials,
     error_logs,
 )
 
@@ -92,6 +118,7 @@ class Servers:
     known: Known
     counts: RequestCounts
     keys: KeyStore
+    uses: KeypairUses
 
 
 Outside = Callable[[Settings], AbstractAsyncContextManager[Servers]]
@@ -111,7 +138,9 @@ async def real_outside(settings: Settings) -> AsyncIterator[Servers]:
                 _log.warning("the database does not answer; trying again", error=str(error))
                 await asyncio.sleep(1)
         waiter = await stack.enter_async_context(waiting(settings))
-        yield Servers(log, Projections(settings, pool, waiter), PostgresCounts(pool), PostgresKeys(pool))
+        yield Servers(
+            log, Projections(settings, pool, waiter), PostgresCounts(pool), PostgresKeys(pool), PostgresUses(pool)
+        )
 
 
 @asynccontextmanager
@@ -123,7 +152,9 @@ async def services_of(settings: Settings, outside: Outside) -> AsyncIterator[Ser
         writing = Writing(settings, servers.log, tail, sender, servers.known)
         limiter = Limiter(servers.counts)
         keyring = Keyring(settings, servers.keys)
-        running = [asyncio.create_task(tail.run(), name="tail"), asyncio.create_task(limiter.run(), name="limiter")]
+        uses = Uses(servers.uses)
+        loops = {"tail": tail.run(), "limiter": limiter.run(), "uses": uses.run()}
+        running = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         for task in running:
             task.add_done_callback(_must_not_end)
         services = Services(
@@ -139,6 +170,7 @@ async def services_of(settings: Settings, outside: Outside) -> AsyncIterator[Ser
             sign_ins=SignIns(
                 settings, tail, writing, limiter, reveal=lambda text, about: revealed(services, text, about)
             ),
+            uses=uses,
             http=http,
         )
         try:
@@ -175,6 +207,7 @@ def make_app(settings: Settings, outside: Outside = real_outside) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # nobody collects it; asking costs each request
         exception_handlers={HTTPException: _http_problem, RequestValidationError: _validation_problem},
     )
+    app.add_exception_handler(WebSocketRequestValidationError, _refuse_socket)  # type: ignore[arg-type]  # as Starlette's
     # FastAPI's way to a route takes as long as everything this one does, so the busiest has a shorter one before it.
     app.add_route("/session", sessions.create, methods=["POST"], include_in_schema=False)
     for module in _ROUTES:
@@ -192,3 +225,7 @@ async def _http_problem(request: Request, error: HTTPException) -> Response:
 
 async def _validation_problem(request: Request, error: RequestValidationError) -> Response:
     return not_valid(error.errors()).response(request.url.path)
+
+
+async def _refuse_socket(_: WebSocket, error: WebSocketRequestValidationError) -> None:
+    raise not_valid(error.errors())

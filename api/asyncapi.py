@@ -54,6 +54,20 @@ _STREAMED: Final = {
     "required": ["sessionId", "sessionName", "ownerAccessKey", "reason", "at"],
 }
 
+_STREAMED_TASK: Final = {
+    "type": "object",
+    "description": "Data of one server-sent event; its name is task_updated, task_done, task_failed, task_cancelled.",
+    "properties": {
+        "task_id": {"type": "string", "format": "uuid"},
+        "message": {"type": "string"},
+        "current_progress": {"type": "integer"},
+        "total_progress": {"type": "integer", "description": "0: not known yet."},
+    },
+    "required": ["task_id", "message", "current_progress", "total_progress"],
+}
+
+_OURS: Final = {"Headers": _HEADERS, "StreamedEvent": _STREAMED, "StreamedTaskEvent": _STREAMED_TASK}
+
 
 def members(union: Any) -> list[type[BaseModel]]:
     """The models of an annotated union."""
@@ -86,6 +100,12 @@ def asyncapi(settings: Settings) -> Mapping[str, Any]:
         "messages": {"StreamedEvent": {"$ref": "#/components/messages/StreamedEvent"}},
         "bindings": {"http": {}},
     }
+    channels["background-task-event-stream"] = {
+        "address": "/events/background-task",
+        "description": "Server-sent events: how far a background task is.",
+        "messages": {"StreamedTaskEvent": {"$ref": "#/components/messages/StreamedTaskEvent"}},
+        "bindings": {"http": {}},
+    }
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Refold", "version": "0.1.0", "description": "The log, and the stream made of it."},
@@ -101,8 +121,12 @@ def asyncapi(settings: Settings) -> Mapping[str, Any]:
                     "contentType": "text/event-stream",
                     "payload": {"$ref": "#/components/schemas/StreamedEvent"},
                 },
+                "StreamedTaskEvent": {
+                    "contentType": "text/event-stream",
+                    "payload": {"$ref": "#/components/schemas/StreamedTaskEvent"},
+                },
             },
-            "schemas": {**definitions.get("$defs", {}), "Headers": _HEADERS, "StreamedEvent": _STREAMED},
+            "schemas": {**definitions.get("$defs", {}), **_OURS},
         },
     }
 

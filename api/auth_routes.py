@@ -3,9 +3,6 @@
 import asyncio
 from typing import Any, Final, Literal
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import APIRouter, Request
 from pydantic import AliasChoices, Field
 from starlette.responses import Response
@@ -15,14 +12,19 @@ from api.auth import Caller as Signer
 from api.authority import is_superadmin, sight
 from api.deps import All, Caller, Client, Directory, Services
 from api.directory_writes import Giving
+from api.making import new_ssh_keys
 from api.parameters import Parameters, answers, in_body, in_query
 from api.passwords import check_password, hashed
-from api.problems import Problem, invalid
+from api.problems import invalid
 from api.secrets import sealed
 from api.tenancy import project_seen
 from api.writing import now
 from domain.directory.messages.keypairs import SetSshKeypair, SshKeypair
-from domain.directory.messages.users import ModifyUser, SetUserPassword, UserChanges, UserStatus
+from domain.directory.messages.users import FullName, ModifyUser, SetUserPassword, UserChanges, UserStatus
+from domain.directory.state import Directory as State
+from domain.directory.state import User
+from infra.secrets import is_salted_with, salt_for
+from infra.ssh_keys import NotAKey, SshKeys, public_of
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
@@ -52,12 +54,17 @@ class ExpiredPassword(Parameters):
     new_password: str = Field(max_length=_TEXT_MAX)
 
 
+class NewName(Parameters):
+    email: str = Field(max_length=_TEXT_MAX, description="One's own.")
+    full_name: FullName
+
+
 class Leaving(Parameters):
     email: str = Field(max_length=_TEXT_MAX, validation_alias=AliasChoices("email", "username"))
     password: str = Field(max_length=_TEXT_MAX)
 
 
-class SshKeys(Parameters):
+class UploadedSshKeys(Parameters):
     """Both in the forms of OpenSSH."""
 
     pubkey: str = Field(min_length=1, max_length=_KEY_MAX)
@@ -94,6 +101,40 @@ async def role(request: Request, caller: Caller, directory: Directory) -> Respon
     return json(told)
 
 
+@router.get(
+    "/keypair",
+    responses=answers({"accessKey": "AKIAIOSFODNN7EXAMPLE", "isActive": True, "created": "2026-11-21T09:00:00Z"}),
+)
+async def keypair(caller: Caller, directory: Directory) -> Response:
+    """The keypair that the caller signs with, or acts for. Its secret key is not told."""
+    identity = directory.identity(caller.owner) or caller.identity
+    known, spec = identity.keypair, identity.keypair.spec
+    return json(
+        {
+            "accessKey": known.access_key,
+            "isActive": spec.active,
+            "isAdmin": spec.is_admin,
+            "resourcePolicy": spec.resource_policy,
+            "rateLimit": spec.rate_limit,
+            "created": known.created_at,
+        }
+    )
+
+
+@router.post(
+    "/update-full-name",
+    openapi_extra=in_body(NewName, email="ada@example.org", full_name="Ada Lovelace"),
+    responses=answers({}),
+)
+async def update_full_name(request: Request, caller: Caller, all_: All) -> Response:
+    """One's own."""
+    asked = NewName.of(request)
+    user = caller.identity.user
+    _refuse_others(asked.email, user)
+    command = ModifyUser(at=now(), user_id=user.user_id, changes=UserChanges(full_name=asked.full_name))
+    return await Giving(request, caller, all_).give_vouched(command, {})
+
+
 # -- passwords ---------------------------------------------------------------------------------------------------------
 
 
@@ -108,14 +149,17 @@ async def update_password(request: Request, caller: Caller, client: Client, all_
     if asked.new_password != asked.new_password2:
         raise invalid("new_password2", "mismatch", "the new password and its repetition are not the same")
     user = caller.identity.user
-    await all_.sign_ins.prove(user, asked.old_password, client, "old_password")
+    giving = Giving(request, caller, all_)
+    salt = salt_for(all_.settings, giving.command_id)
+    is_repeated = is_salted_with(user.password_hash, salt)  # then the new one is his password by now
+    password = asked.new_password if is_repeated else asked.old_password
+    await all_.sign_ins.prove(user, password, client, "old_password")
     check_password(asked.new_password, (user.email, user.spec.username), "new_password")
     if asked.new_password == asked.old_password:
         raise invalid("new_password", "password_unchanged", "the new password is the old one")
-    command = SetUserPassword(
-        at=now(), user_id=user.user_id, password_hash=await hashed(asked.new_password), by_himself=True
-    )
-    return await Giving(request, caller, all_).give_vouched(command, {})
+    password_hash = await hashed(asked.new_password, salt)
+    command = SetUserPassword(at=now(), user_id=user.user_id, password_hash=password_hash, by_himself=True)
+    return await giving.give_vouched(command, {})
 
 
 @router.post(
@@ -131,12 +175,6 @@ async def update_expired_password(request: Request, client: Client, all_: All) -
     return json({})
 
 
-@router.post("/signup")
-async def signup() -> Response:
-    """Nobody makes himself a user here: administrators do."""
-    raise Problem(403, "signup-disabled", "Signing up is not offered", "ask an administrator to make you a user")
-
-
 @router.post(
     "/signout",
     openapi_extra=in_body(Leaving, email="ada@example.org", password="one"),
@@ -146,11 +184,15 @@ async def leave(request: Request, caller: Caller, client: Client, all_: All) -> 
     """Switch one's own account off: nothing is let in with it any more. An administrator can make it active again."""
     asked = Leaving.of(request)
     user = caller.identity.user
-    if asked.email.lower() not in {user.email.lower(), user.spec.username.lower()}:
-        raise invalid("email", "not_yours", "only one's own account can be left")
+    _refuse_others(asked.email, user)
     await all_.sign_ins.prove(user, asked.password, client, "password")
     command = ModifyUser(at=now(), user_id=user.user_id, changes=UserChanges(status=UserStatus.INACTIVE))
     return await Giving(request, caller, all_).give_vouched(command, {})
+
+
+def _refuse_others(email: str, user: User) -> None:
+    if email.lower() not in {user.email.lower(), user.spec.username.lower()}:
+        raise invalid("email", "not_yours", "this can only be done to one's own account")
 
 
 # -- ssh keypairs ------------------------------------------------------------------------------------------------------
@@ -165,50 +207,36 @@ async def ssh_keypair(caller: Caller, directory: Directory) -> Response:
 
 @router.patch("/ssh-keypair", responses=answers({"ssh_public_key": "ssh-ed25519 AAAA…", "ssh_private_key": "-----…"}))
 async def new_ssh_keypair(request: Request, caller: Caller, all_: All, directory: Directory) -> Response:
-    """Make new ones. The private key is told this once: a repetition with the same `Idempotency-Key` is refused."""
-    public, private = await asyncio.to_thread(_made)
-    return await _set_ssh(public, private, request, caller, all_, directory)
+    """Make new ones. The private key is told this once, and again to a repetition with the same `Idempotency-Key`."""
+    giving = Giving(request, caller, all_)
+    keys = await new_ssh_keys(all_, directory.keypairs[caller.owner].user_id, giving.command_id)
+    return await _set_ssh(keys, giving, caller, all_, directory)
 
 
-_UPLOAD: Final[dict[str, Any]] = in_body(SshKeys, pubkey="ssh-ed25519 AAAA…", privkey="-----BEGIN OPENSSH PRIVATE KEY…")
+_UPLOAD: Final[dict[str, Any]] = in_body(
+    UploadedSshKeys, pubkey="ssh-ed25519 AAAA…", privkey="-----BEGIN OPENSSH PRIVATE KEY…"
+)
 
 
 @router.post("/ssh-keypair", openapi_extra=_UPLOAD, responses=answers({"ssh_public_key": "ssh-ed25519 AAAA…"}))
 @router.put("/ssh-keypair", openapi_extra=_UPLOAD, responses=answers({"ssh_public_key": "ssh-ed25519 AAAA…"}))
 async def upload_ssh_keypair(request: Request, caller: Caller, all_: All, directory: Directory) -> Response:
     """Use these."""
-    keys = SshKeys.of(request)
+    keys = UploadedSshKeys.of(request)
     private = keys.privkey.strip() + "\n"
-    public = await asyncio.to_thread(_public_of, private)
+    try:
+        public = await asyncio.to_thread(public_of, private)
+    except NotAKey as error:
+        raise invalid("privkey", "private_key", str(error)) from error
     if keys.pubkey.split()[:2] != public.split():
         raise invalid("pubkey", "other_key", "this is not the public key of privkey")
-    return await _set_ssh(keys.pubkey.strip(), private, request, caller, all_, directory)
+    given = SshKeys(keys.pubkey.strip(), private)
+    return await _set_ssh(given, Giving(request, caller, all_), caller, all_, directory)
 
 
-async def _set_ssh(
-    public: str, private: str, request: Request, caller: Signer, all_: Services, directory: Any
-) -> Response:
-    giving = Giving(request, caller, all_)
+async def _set_ssh(keys: SshKeys, giving: Giving, caller: Signer, all_: Services, directory: State) -> Response:
     subject = directory.keypairs[caller.owner].user_id
-    text = await sealed(all_, subject, private, f"ssh-keypair/{caller.owner}", giving.command_id)
-    command = SetSshKeypair(at=now(), access_key=caller.owner, ssh=SshKeypair(public_key=public, private_key=text))
-    return await giving.give(command, {"ssh_public_key": public, "ssh_private_key": private})
-
-
-def _made() -> tuple[str, str]:
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    ).decode()
-    return _public_of(private), private
-
-
-def _public_of(private: str) -> str:
-    """Raises `Problem` for what is no private key, or takes a passphrase."""
-    load = serialization.load_ssh_private_key if "OPENSSH" in private[:64] else serialization.load_pem_private_key
-    try:
-        key = load(private.encode(), None)
-        public = key.public_key()
-        return public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
-        raise invalid("privkey", "private_key", "this is no private key, or it has a passphrase") from error
+    text = await sealed(all_, subject, keys.private, f"ssh-keypair/{caller.owner}", giving.command_id)
+    ssh = SshKeypair(public_key=keys.public, private_key=text)
+    command = SetSshKeypair(at=now(), access_key=caller.owner, ssh=ssh)
+    return await giving.give(command, {"ssh_public_key": keys.public, "ssh_private_key": keys.private})

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from api.problems import Problem
 from domain.directory.messages.cluster import SetAnnouncement, SetManagerStatus
-from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
     CreateResourceGroup,
@@ -23,6 +23,16 @@ from domain.directory.messages.groups import (
     ModifyResourceGroup,
     RevokeAllResourceGroups,
     RevokeResourceGroup,
+)
+from domain.directory.messages.images import (
+    AliasImage,
+    CreateRegistry,
+    DealiasImage,
+    DeleteRegistry,
+    ForgetImage,
+    ModifyImage,
+    ModifyRegistry,
+    RegisterImage,
 )
 from domain.directory.messages.keypairs import (
     CreateKeypair,
@@ -54,6 +64,7 @@ from domain.directory.messages.policies import (
     ModifyProjectPolicy,
     ModifyUserPolicy,
 )
+from domain.directory.messages.tasks import CancelTask, StartTask
 from domain.directory.messages.tenants import (
     CreateDomain,
     CreateProject,
@@ -75,8 +86,8 @@ from domain.directory.messages.users import (
     UserCommand,
 )
 from domain.directory.state import Directory, Identity, Project, User
-from domain.messages import Command, Refused
-from domain.scheduling.messages import RemoveAgent
+from domain.messages import Command, ProjectId, Refused
+from domain.scheduling.messages import ExcludeAgent, IncludeAgent, RemoveAgent
 from domain.session.messages import (
     CancelSession,
     RenameSession,
@@ -147,6 +158,12 @@ def sees_project(who: Identity, project: Project) -> bool:
 
 def is_superadmin(who: Identity) -> bool:
     return who.user.spec.role is Role.SUPERADMIN
+
+
+def only_superadmins(who: Identity) -> None:
+    """For what is no command. Raises `Problem` (403)."""
+    if not is_superadmin(who):
+        raise _forbidden("this is for superadmins")
 
 
 def may_act_for(who: Identity, other: Identity) -> bool:
@@ -328,6 +345,8 @@ RULES: Final[Mapping[type[Command], Rule]] = {
     RestartSession: _own_sessions,
     RenameSession: _own_sessions,
     RemoveAgent: _superadmins,
+    ExcludeAgent: _superadmins,
+    IncludeAgent: _superadmins,
     CreateDomain: _superadmins,
     ModifyDomain: _superadmins,
     PurgeDomain: _superadmins,
@@ -373,6 +392,16 @@ RULES: Final[Mapping[type[Command], Rule]] = {
     DeleteDotfile: _himself_and_admins(_dotfile),
     SetAnnouncement: _superadmins,
     SetManagerStatus: _superadmins,
+    CreateRegistry: _superadmins,
+    ModifyRegistry: _superadmins,
+    DeleteRegistry: _superadmins,
+    RegisterImage: _superadmins,
+    ModifyImage: _superadmins,
+    ForgetImage: _superadmins,
+    AliasImage: _superadmins,
+    DealiasImage: _superadmins,
+    StartTask: _superadmins,
+    CancelTask: _superadmins,
 }
 
 

@@ -1,5 +1,6 @@
 """`/refold/commands`: any command its sender may give, as JSON, and what became of it."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import orjson
@@ -10,19 +11,18 @@ from starlette.responses import Response
 from api.answers import accepted_for_later, json
 from api.authority import authorize, is_superadmin
 from api.deps import All, Body, Caller, Known
+from api.environ import apart, with_environ
 from api.problems import Problem, invalid
-from api.session_requests import placed_where_allowed, refuse_nul, with_ids
-from api.writing import accepted, command_id_from, command_id_of, now, result_of, wants_async
+from api.session_requests import completed, refuse_nul, with_ids
+from api.writing import accepted, command_id_from, command_id_of, context_of, now, result_of, wants_async
 from domain.directory.messages import AdministrativeCommands
-from domain.directory.messages.common import DirectoryCommand
 from domain.messages import Command
-from domain.scheduling.messages import RemoveAgent
+from domain.scheduling.messages import ExcludeAgent, IncludeAgent, RemoveAgent
 from domain.session.messages import (
     CancelSession,
     RenameSession,
     RequestSession,
     RestartSession,
-    SessionCommand,
     TerminateSession,
 )
 
@@ -35,6 +35,8 @@ GivenByPeople = Annotated[
     | RestartSession
     | RenameSession
     | RemoveAgent
+    | ExcludeAgent
+    | IncludeAgent
     | AdministrativeCommands,
     Discriminator("type"),
 ]
@@ -46,15 +48,18 @@ async def give(request: Request, body: Body, caller: Caller, all_: All) -> Respo
     """Send a command. The answer is its outcome; with `Prefer: respond-async`, or if it takes long, where that will be.
 
     Who may give which one: see `api.authority`. What it does not name is given by Refold itself.
-    `at` is set here: nobody else's clock decides. So are the ids of a new session and its kernels.
+    `at` is set here: nobody else's clock decides. So are the ids of a new session and its kernels. The values of its
+    environment are given in clear, and sealed here.
     """
     command_id = command_id_of(request.headers, caller)
-    command = _read(body, command_id)
+    command, environ = _read(body, command_id)
     authorize(command, caller.identity, all_.tail.directory)
     if isinstance(command, RequestSession):
-        command = placed_where_allowed(command, caller, all_.tail.directory)
+        unregistered = all_.settings.unregistered_images
+        command = completed(command, caller, all_.tail.directory, unregistered=unregistered)
+        command = await with_environ(command, environ, command_id, caller, all_)
     sent = await all_.writing.send(
-        _context_of(command),
+        context_of(command),
         command,
         command_id,
         caller,
@@ -89,20 +94,15 @@ async def outcome(command_id: str, caller: Caller, all_: All, known: Known) -> R
     )
 
 
-def _read(body: bytes, command_id: str) -> Command:
-    """Raises `ValidationError`, or `Problem` where it is no JSON object."""
+def _read(body: bytes, command_id: str) -> tuple[Command, Mapping[str, str]]:
+    """The command, and apart from it the environment of a session. Raises `ValidationError`, `Problem`."""
     try:
         told = orjson.loads(refuse_nul(body))
     except orjson.JSONDecodeError as error:
         raise invalid("body", "json_invalid", f"the body is not JSON: {error}") from error
     if not isinstance(told, dict):
         raise invalid("body", "object", "the body must be a JSON object")
+    environ: Mapping[str, str] = {}
     if told.get("type") == "RequestSession":
-        told = with_ids(told, command_id)
-    return _GIVEN.validate_python({**told, "at": now()})
-
-
-def _context_of(command: Command) -> str:
-    if isinstance(command, SessionCommand):
-        return "session"
-    return "directory" if isinstance(command, DirectoryCommand) else "scheduling"
+        told, environ = apart(with_ids(told, command_id))
+    return _GIVEN.validate_python({**told, "at": now()}), environ

@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from api.allocation import INTRINSIC
 from api.answers import json
-from api.authority import is_superadmin
-from api.deps import Caller, Known
+from api.authority import only_superadmins
+from api.deps import Caller, Directory, Known
 from api.parameters import Parameters, answers, in_query
-from api.problems import Problem
+from domain.directory.messages.images import RegistryType
 from domain.slots import is_bytes, is_whole
 
 router = APIRouter(prefix="/config", tags=["config"])
@@ -72,9 +72,9 @@ async def vfolder_types(caller: Caller) -> Response:
     return json(["user", "group"])
 
 
-@router.get("/docker-registries", responses=answers({}))
-async def docker_registries(caller: Caller) -> Response:
-    """The registries images come from; there are none yet. For superadmins."""
-    if not is_superadmin(caller.identity):
-        raise Problem(403, "generic-forbidden", "Forbidden operation", "registries are for superadmins")
-    return json({})
+@router.get("/docker-registries", responses=answers({"cr.example.org": "https://cr.example.org"}))
+async def docker_registries(caller: Caller, directory: Directory) -> Response:
+    """The registries images come from, and where they are. For superadmins."""
+    only_superadmins(caller.identity)
+    registries = sorted(directory.registries.items())
+    return json({name: spec.url for name, spec in registries if spec.registry_type is not RegistryType.LOCAL})

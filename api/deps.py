@@ -1,10 +1,11 @@
-"""What routes ask for, as annotations, so that their signatures read as sentences."""
+"""What routes ask for, as annotations, so that their signatures read as sentences. All but a body also by WebSocket."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 import httpx
 from fastapi import Depends, Request
+from fastapi.requests import HTTPConnection
 
 from api import door
 from api.auth import Caller as Signer
@@ -15,6 +16,7 @@ from api.ratelimit import Limiter
 from api.signin import Client as Visitor
 from api.signin import SignIns
 from api.tail import Tail as LogTail
+from api.uses import Uses
 from api.writing import POSITION
 from api.writing import Writing as Writes
 from domain.directory.state import Directory as State
@@ -38,6 +40,7 @@ class Services:
     gate: Gate
     limiter: Limiter
     sign_ins: SignIns
+    uses: Uses
     http: httpx.AsyncClient
     stopping: bool = False
 
@@ -55,16 +58,16 @@ class Services:
         return self.gate
 
 
-async def _services(request: Request) -> Services:
+async def _services(request: HTTPConnection) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-async def _caller(request: Request) -> Signer:
+async def _caller(request: HTTPConnection) -> Signer:
     return door.caller_of(request.scope)
 
 
-async def _client(request: Request) -> Visitor:
+async def _client(request: HTTPConnection) -> Visitor:
     return door.client_of(request.scope)
 
 
@@ -73,7 +76,7 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-async def _known_at(request: Request) -> KnownThings:
+async def _known_at(request: HTTPConnection) -> KnownThings:
     """The projections, once they have reached the position that the request carries. Raises `Problem` (400, 504)."""
     services: Services = request.app.state.services
     position = _position(request)
@@ -82,7 +85,7 @@ async def _known_at(request: Request) -> KnownThings:
     return services.known
 
 
-async def _directory_at(request: Request) -> State:
+async def _directory_at(request: HTTPConnection) -> State:
     """The directory, as new as the position that the request carries. Raises `Problem` (400, 504)."""
     services: Services = request.app.state.services
     position = _position(request)
@@ -94,7 +97,7 @@ async def _directory_at(request: Request) -> State:
     return directory
 
 
-def _position(request: Request) -> Position | None:
+def _position(request: HTTPConnection) -> Position | None:
     text = request.headers.get(POSITION)
     try:
         return None if text is None else Position.parse(text)

@@ -1,28 +1,37 @@
 """The front door: what every request passes before a route sees it, and every answer on its way out.
 
 Pure ASGI, because it is in the way of each request: size limits, the `/v<major>` prefix, the signature, the rate limit,
-and at the end the one place where an error becomes a problem. Nobody gets past it unsigned but to what `_PUBLIC` lists.
+and at the end the one place where an error becomes a problem. Nobody gets past it unsigned but to what `_PUBLIC` lists;
+agents prove themselves by tokens of their own, and get to what is theirs only.
 
 Under `/func` stands the same application once more, where the cookie of a sign-in counts, and nothing else does.
+
+A WebSocket is let in the same way, by the request that asks for it; and it is ended when its client would not be let in
+any more (`api/sockets.py`).
 """
 
 import re
 import time
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, Final, Protocol
-from urllib.parse import parse_qs
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from api import metrics
+from api.agent_tokens import INTERNAL, STARTING, starting
 from api.auth import Caller, Gate, Signed
 from api.problems import Problem, from_error, internal, invalid
 from api.ratelimit import Kind, Limiter, Standing
 from api.signin import Client, SignIns
+from api.sockets import UPGRADE, Socket
+from api.uses import Uses
 from api.visitors import Visitors, counted_as, is_allowed, refuse_foreign
+from api.wire import body_of, enter, owner_named, replayed, target_of
+from infra.settings import Settings
 
-BODY_BYTES_MAX: Final = 256 * 1024
 CALLER: Final = "refold.caller"
 BODY: Final = "refold.body"
 CLIENT: Final = "refold.client"
@@ -32,10 +41,9 @@ HEADERS: Final = "refold.headers"
 SIGN_IN_PATHS: Final = "/server/"
 """Where browsers sign in and out; the routes there look at the cookie by themselves."""
 
-_COOKIES: Final = "/func"
 _PUBLIC: Final = frozenset(
     {"/", "/health", "/ready", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/asyncapi.json"}
-    | {"/auth/signup", "/auth/update-password-no-auth"}
+    | {"/auth/authorize", "/auth/signup", "/auth/update-password-no-auth"}
 )
 _LOCAL: Final = frozenset({"/refold/status"})  # unsigned only from this machine: for `infra/up` and probes beside us
 _PROBES: Final = frozenset({"/health", "/ready", "/metrics"}) | _LOCAL
@@ -43,10 +51,10 @@ _PROBES: Final = frozenset({"/health", "/ready", "/metrics"}) | _LOCAL
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 _PROXIED: Final = frozenset({"x-forwarded-for", "forwarded", "via"})  # then it is the proxy that is on this machine
-_MAJORS: Final = frozenset({4, 5, 6, 7})
-_MAJOR_ONLY: Final = re.compile(r"/v\d{1,4}")
-_PREFIX: Final = re.compile(r"/v(?P<major>\d{1,4})(?P<rest>/.*)?", re.DOTALL)
-_OVERRIDABLE: Final = frozenset({"GET", "REPORT", "PUT", "PATCH", "DELETE", "POST"})
+_STREAMS: Final = re.compile(r"/session/[^/]+/upload")
+"""Whose routes read the body themselves, and may read more of it; a signature does not cover it then."""
+
+_MAJOR_ONLY: Final = re.compile(r"/v\d+")
 
 _log = structlog.get_logger("api")
 
@@ -54,8 +62,11 @@ _log = structlog.get_logger("api")
 class Inside(Protocol):
     """What the door needs of `api.deps.Services`."""
 
+    settings: Settings
     limiter: Limiter
     sign_ins: SignIns
+    uses: Uses
+    stopping: bool
 
     def admitted(self) -> Gate:
         """Raises `Problem` until the directory is whole."""
@@ -71,25 +82,47 @@ class Door:
         self._unsigned_max = unsigned_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        match scope["type"]:
+            case "http":
+                await self._answer(scope, receive, _Watched(send))
+            case "websocket":
+                await self._open(scope, Socket(scope, receive, send), receive)
+            case _:
+                await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, watched: "_Watched") -> None:
         began = time.perf_counter()
-        watched = _Watched(send)
         try:
-            await self._pass(scope, receive, watched)
+            body = await self._pass(scope, receive, watched)
+            await self._app(scope, receive if body is None else replayed(body, receive), watched)
         except Exception as error:
-            problem = from_error(error)
-            if problem is None:
-                _log.exception("request failed", method=scope["method"], path=scope["path"])
-                problem = internal()
+            problem = _problem_of(error, scope)
             if watched.status is not None:
                 raise  # the answer has begun: all that is left is to break it off
             await problem.response(scope["path"])(scope, receive, watched)
         finally:
             metrics.observe(scope, watched.status or 500, time.perf_counter() - began)
 
-    async def _pass(self, scope: Scope, receive: Receive, watched: "_Watched") -> None:
+    async def _open(self, scope: Scope, socket: Socket, receive: Receive) -> None:
+        try:
+            await self._pass(scope, receive, socket)
+            await socket.run(self._app, lambda: self._may_stay(scope), lambda: self._services().stopping)
+        except WebSocketDisconnect:
+            pass  # the client has left
+        except Exception as error:
+            with suppress(OSError):  # so does one who leaves meanwhile
+                await socket.refuse(_problem_of(error, scope))
+        finally:
+            socket.ended()
+
+    def _may_stay(self, scope: Scope) -> Problem | None:
+        caller: Caller | None = scope.get(CALLER)
+        if caller is None or self._services().sign_ins.is_still_in(caller):
+            return None
+        return Problem(401, "no-longer-admitted", "Unauthorized access", "who opened this would not be let in any more")
+
+    async def _pass(self, scope: Scope, receive: Receive, watched: "_Standing") -> bytes | None:
+        """The body, once whoever sent it may go on to a route; None if that reads it. Raises `Problem`."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         address = self._visitors.address(scope, headers)
         try:
@@ -100,44 +133,50 @@ class Door:
             raise
         if b"\x00" in scope["path"].encode(errors="surrogatepass") or b"%00" in scope["query_string"]:
             raise invalid("path", "no_nul", "NUL characters are not allowed")
-        scope[BODY], scope[HEADERS] = body, headers
+        scope[BODY], scope[HEADERS] = body or b"", headers
         scope[CLIENT] = Client(address, self._visitors.is_secure(scope, headers), headers.get("cookie", ""))
-        await self._app(scope, _replayed(body, receive), watched)
+        return body
 
     async def _admit(
         self,
         scope: Scope,
         headers: MutableMapping[str, str],
         receive: Receive,
-        watched: "_Watched",
+        watched: "_Standing",
         address: str,
-    ) -> bytes:
+    ) -> bytes | None:
         """The body, once it is known that the request may pass, and whose it is. Raises `Problem`."""
-        target, method = _target(scope), scope["method"]
-        by_cookie = _enter(scope, headers)
+        target, is_socket = target_of(scope), scope["type"] == "websocket"
+        method = "GET" if is_socket else scope["method"]
+        by_cookie = enter(scope, headers)
+        if scope["path"].startswith(INTERNAL):
+            scope[STARTING] = starting(scope["path"], headers, self._services().settings)
+            return await body_of(scope, headers, receive)
         is_sign_in = not by_cookie and scope["path"].startswith(SIGN_IN_PATHS)
         if by_cookie or is_sign_in:
-            refuse_foreign(method, headers)
+            refuse_foreign(UPGRADE if is_socket else method, headers)
         if is_sign_in or self._is_open(scope, headers):
             if scope["path"] not in _PROBES:
                 self._count(watched, Kind.ADDRESS, counted_as(address), self._unsigned_max)
             if is_sign_in:
                 self._services().admitted()
-            return await _body(headers, receive)
+            return await body_of(scope, headers, receive)
         services = self._services()
         gate = services.admitted()
-        body = await _body(headers, receive)
+        is_stream = _STREAMS.fullmatch(scope["path"]) is not None and not services.settings.signed_bodies
+        body = None if is_stream else await body_of(scope, headers, receive)
         if by_cookie:
             caller = await services.sign_ins.caller(headers.get("cookie", ""))
         else:
-            caller = await gate.let_in(Signed(method, target, headers, body))
+            caller = await gate.let_in(Signed(method, target, headers, body or b""))
         self._count(watched, Kind.KEYPAIR, caller.access_key, caller.identity.keypair.spec.rate_limit)
         if not is_allowed(address, caller.identity.user.spec.allowed_client_ip):
             raise Problem(403, "client-address-not-allowed", "Forbidden operation", "not from this address")
-        scope[CALLER] = gate.acting_for(caller, _owner(scope["query_string"]))
+        services.uses.note(caller.access_key)
+        scope[CALLER] = gate.acting_for(caller, owner_named(scope["query_string"]))
         return body
 
-    def _count(self, watched: "_Watched", kind: Kind, who: str, limit: int) -> None:
+    def _count(self, watched: "_Standing", kind: Kind, who: str, limit: int) -> None:
         """Raises `Problem` (429)."""
         watched.standing = self._services().limiter.hit(kind, who, limit)
         watched.standing.check()
@@ -163,76 +202,16 @@ def client_of(scope: Scope) -> Client:
     return client
 
 
-def _enter(scope: Scope, headers: MutableMapping[str, str]) -> bool:
-    """Rewrite path and method to what the routes know; whether it is one of those where a cookie counts."""
-    by_cookie: bool = scope["path"].startswith(_COOKIES + "/")
-    if by_cookie:
-        scope["path"] = scope["path"].removeprefix(_COOKIES)
-    match = _PREFIX.fullmatch(scope["path"])
-    if match is not None:
-        if int(match["major"]) not in _MAJORS:
-            raise Problem(404, "unsupported-api-version", "Unsupported API version", f"there is no v{match['major']}")
-        if match["rest"]:
-            scope["path"] = match["rest"]
-    override = headers.get("x-method-override", "").upper()
-    if override and scope["method"] == "POST" and override in _OVERRIDABLE:
-        scope["method"] = override
-    if scope["method"] == "REPORT":
-        scope["method"] = "GET"
-    return by_cookie
+def _problem_of(error: Exception, scope: Scope) -> Problem:
+    problem = from_error(error)
+    if problem is None:
+        _log.exception("request failed", method=scope.get("method", UPGRADE), path=scope["path"])
+        problem = internal()
+    return problem
 
 
-def _target(scope: Scope) -> str:
-    """Path and query exactly as on the wire."""
-    raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    query: bytes = scope["query_string"]
-    return (raw + b"?" + query if query else raw).decode("latin-1")
-
-
-def _owner(query: bytes) -> str | None:
-    if b"owner_access_key=" not in query:
-        return None
-    return parse_qs(query.decode("latin-1")).get("owner_access_key", [None])[0]
-
-
-async def _body(headers: MutableMapping[str, str], receive: Receive) -> bytes:
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > BODY_BYTES_MAX:
-        raise _too_large()
-    pieces = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Problem(400, "incomplete-request", "Incomplete request", "the connection ended within the body")
-        piece: bytes = message.get("body", b"")
-        size += len(piece)
-        if size > BODY_BYTES_MAX:
-            raise _too_large()
-        pieces.append(piece)
-        more = message.get("more_body", False)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _too_large() -> Problem:
-    return Problem(
-        413,
-        "body-too-large",
-        "The request body is too large",
-        f"a request may have {BODY_BYTES_MAX} bytes",
-        headers={"Connection": "close"},
-    )
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body once more, and then whatever comes: that the client went away."""
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return again
+class _Standing(Protocol):
+    standing: Standing | None
 
 
 class _Watched:

@@ -4,40 +4,27 @@ A subscription by name or id begins with that session's life so far; it may also
 Every message has an id, from which the stream goes on without gap or repeat, across restarts of everything.
 """
 
-import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
-from api.auth import Caller as Signer
 from api.authority import is_superadmin
-from api.deps import All, Caller, Services
-from api.problems import Problem, invalid
-from api.streams import Stream, Wish, open_stream
+from api.deps import All, Caller
+from api.problems import invalid
+from api.sse import DOCUMENTED, check_room, is_public_client, streamed
+from api.streams import Wish, open_stream
 
 router = APIRouter(tags=["events"])
 
-_RETRY_MS: Final = 2000
-_PUBLIC_CLIENT: Final = "Backend.AI Client"
 _SCOPES: Final = frozenset({"session", "kernel"})
 _ANY: Final = frozenset({None, "", "*"})
 _LENGTH_MAX: Final = 128
 
-_open: Counter[str] = Counter()
-
 Text = Annotated[str | None, Query(max_length=_LENGTH_MAX)]
 
 
-@router.get(
-    "/events/session",
-    response_class=Response,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
-)
+@router.get("/events/session", response_class=Response, responses=DOCUMENTED)
 async def session_events(
     request: Request,
     caller: Caller,
@@ -76,72 +63,6 @@ async def session_events(
         kernels="kernel" in scopes,
         bookmarks=bookmarks,
     )
-    _check_room(all_, caller.access_key)
+    check_room(all_, caller)
     stream = await open_stream(all_, wish, last_event_id or after)
-    is_public_client = _PUBLIC_CLIENT in request.headers.get("user-agent", "")
-    return _Streaming(_counted(stream, caller, all_, says_retry=not is_public_client))
-
-
-class _Streaming(Response):
-    """Sends until the stream ends or its client has gone, and closes the stream in either case, at once."""
-
-    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(None, 200, {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}, "text/event-stream")
-        del self.headers["content-length"]
-        self._chunks = chunks
-
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send))
-        gone = asyncio.ensure_future(_disconnected(receive))
-        try:
-            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            sending.cancel()
-            ends = await asyncio.gather(sending, gone, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end
-
-    async def _send(self, send: Send) -> None:
-        async with aclosing(self._chunks) as chunks:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            async for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _check_room(all_: Services, access_key: str) -> None:
-    if _open[access_key] >= all_.settings.streams_per_key_max:
-        raise Problem(
-            429,
-            "too-many-streams",
-            "Too many event streams",
-            f"an access key may have {all_.settings.streams_per_key_max} event streams open here",
-            retryable=True,
-            retry_after=10,
-        )
-
-
-async def _counted(stream: Stream, caller: Signer, all_: Services, *, says_retry: bool) -> AsyncGenerator[bytes, None]:
-    """For as long as its listener would be let in again: nothing is told to whom that was taken from."""
-    access_key = caller.access_key
-    _open[access_key] += 1
-    try:
-        if says_retry:
-            # In milliseconds, as the standard has it. The public client takes it for seconds, and an event of its own.
-            yield b"retry: %d\n\n" % _RETRY_MS
-        async with aclosing(stream.chunks()) as chunks:
-            async for chunk in chunks:
-                if not all_.sign_ins.is_still_in(caller):
-                    return
-                yield chunk
-    finally:
-        _open[access_key] -= 1
-        if not _open[access_key]:
-            del _open[access_key]
+    return streamed(stream.chunks(), caller, all_, says_retry=not is_public_client(request))

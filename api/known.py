@@ -85,7 +85,7 @@ class Known(Protocol):
         """Of which slots any agent has some; of one resource group, or of all."""
 
     async def capacity(
-        self, *, owner: str, domain: str, project: str | None, owners: Sequence[str], groups: Sequence[str]
+        self, *, owner: str, domain: str, project_id: str | None, owners: Sequence[str], groups: Sequence[str]
     ) -> Capacity:
         """What a keypair, its project and its domain hold, and what agents of these resource groups have left."""
 
@@ -166,9 +166,9 @@ class Projections:
             return await capacity.slot_names(db, group)
 
     async def capacity(
-        self, *, owner: str, domain: str, project: str | None, owners: Sequence[str], groups: Sequence[str]
+        self, *, owner: str, domain: str, project_id: str | None, owners: Sequence[str], groups: Sequence[str]
     ) -> Capacity:
         async with connection(self._pool) as db:
             return await capacity.capacity(
-                db, owner=owner, domain=domain, project=project, owners=owners, groups=groups
+                db, owner=owner, domain=domain, project_id=project_id, owners=owners, groups=groups
             )

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.answers import json
 from api.deps import All, Caller, Known, Services
-from api.problems import Problem
+from api.kernels.reaching import Unreachable
 from api.sessions import found
 from domain.messages import KernelId
 from infra.secrets import internal_token
@@ -34,7 +34,7 @@ async def logs(reference: str, caller: Caller, all_: All, known: Known) -> Respo
         return json({"result": {"logs": ""}})  # it has not had a place yet
     agent = await known.agent(kernels[0].agent_id)
     if agent is None:
-        raise _unreachable(kernels[0].agent_id)
+        raise Unreachable(kernels[0].agent_id)
     answer = await _asked(all_, agent.agent_id, agent.address, KernelId(kernels[0].kernel_id))
     if answer is None:
         return json({"result": {"logs": ""}})
@@ -53,25 +53,14 @@ async def _asked(all_: Services, agent_id: str, address: str, kernel_id: KernelI
         answer = await all_.http.send(request, stream=True)
     except httpx.HTTPError as error:
         _log.warning("agent does not answer", agent=agent_id, error=repr(error))
-        raise _unreachable(agent_id) from error
+        raise Unreachable(agent_id) from error
     if answer.status_code == 200:
         return answer
     await answer.aclose()
     if answer.status_code == 404:
         return None
     _log.warning("agent refused", agent=agent_id, status=answer.status_code)
-    raise _unreachable(agent_id)
-
-
-def _unreachable(agent_id: str) -> Problem:
-    return Problem(
-        502,
-        "agent-unreachable",
-        "The agent cannot be reached",
-        f"the agent {agent_id} keeps this output and does not answer",
-        retryable=True,
-        retry_after=2,
-    )
+    raise Unreachable(agent_id)
 
 
 async def _as_json(answer: httpx.Response) -> AsyncGenerator[bytes, None]:

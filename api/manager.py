@@ -1,17 +1,23 @@
 """The cluster as a whole: whether it takes new sessions, and what is said to everybody who uses it."""
 
+from typing import Annotated, Literal
+from uuid import UUID, uuid5
+
 from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import json
+from api.authority import only_superadmins
 from api.deps import All, Caller, Directory, Known
 from api.directory_writes import Giving
 from api.parameters import Parameters, answers, in_body
-from api.problems import invalid, unsupported
+from api.problems import invalid, refused, unsupported
 from api.system import MANAGER
 from api.writing import now
 from domain.directory.messages.cluster import ManagerStatus, SetAnnouncement, SetManagerStatus
+from domain.messages import AgentId, Cell, Command
+from domain.scheduling.messages import ExcludeAgent, IncludeAgent
 from infra.signing import API_VERSION
 
 router = APIRouter(prefix="/manager", tags=["manager"])
@@ -22,6 +28,13 @@ _WAITING = "PENDING"
 class NewStatus(Parameters):
     status: ManagerStatus
     force_kill: bool = Field(False, description="End all sessions too; not supported yet.")
+
+
+class SchedulerOperation(Parameters):
+    """`args`: ids of agents."""
+
+    op: Literal["include-agents", "exclude-agents"]
+    args: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(min_length=1, max_length=1000)
 
 
 class NewAnnouncement(Parameters):
@@ -57,6 +70,27 @@ async def set_status(request: Request, caller: Caller, all_: All) -> Response:
     if new.force_kill:
         raise unsupported("force_kill")
     return await Giving(request, caller, all_).give(SetManagerStatus(at=now(), status=new.status))
+
+
+@router.post(
+    "/scheduler/operation",
+    status_code=204,
+    openapi_extra=in_body(SchedulerOperation, op="exclude-agents", args=["i-001"]),
+)
+async def operate_scheduler(request: Request, caller: Caller, all_: All, known: Known) -> Response:
+    """Which agents get new kernels: those that are excluded get none until they are included again. For superadmins."""
+    only_superadmins(caller.identity)
+    asked = SchedulerOperation.of(request)
+    giving = Giving(request, caller, all_)
+    kind = ExcludeAgent if asked.op == "exclude-agents" else IncludeAgent
+    commands: list[tuple[str, Command]] = []
+    for agent_id in dict.fromkeys(asked.args):
+        agent = await known.agent(agent_id)
+        if agent is None:
+            raise refused("unknown_agent", f"no agent {agent_id}", "args")
+        command_id = giving.command_id if not commands else str(uuid5(UUID(giving.command_id), agent_id))
+        commands.append((command_id, kind(at=now(), cell=Cell(agent.cell), agent_id=AgentId(agent_id))))
+    return await giving.give_all(commands)
 
 
 @router.get("/announcement", responses=answers({"enabled": True, "message": "Maintenance on **Sunday**."}))

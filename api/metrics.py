@@ -14,6 +14,7 @@ _SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 STREAMS = Gauge("refold_api_event_streams", "Event streams that are open.")
+SOCKETS = Gauge("refold_api_websockets", "WebSockets that are open.")
 GAPS = Counter("refold_api_event_gaps", "Event streams closed because their client was too slow.")
 LAG = Gauge("refold_api_tail_lag_records", "Committed records not taken in at the last readiness check.")
 IN_FLIGHT = Gauge("refold_api_appends_in_flight", "Appends not yet answered by the log.")
@@ -21,13 +22,23 @@ IN_FLIGHT = Gauge("refold_api_appends_in_flight", "Appends not yet answered by t
 
 def observe(scope: Scope, status: int, seconds: float) -> None:
     """One request, counted under its route's template."""
-    route = getattr(scope.get("route"), "path", None)
-    if route is None:  # a plain Starlette route leaves no trace but its endpoint; without parameters its path is it
-        route = scope["path"] if "endpoint" in scope and not scope.get("path_params") else "unknown"
+    route = _route(scope)
     method = scope["method"] if scope["method"] in _METHODS else "other"
     _counter(route, method, status).inc()
     if route != "/events/session":
         _histogram(route).observe(seconds)
+
+
+def observe_socket(scope: Scope, status: int) -> None:
+    """One WebSocket: 101 where it was open, and now is not."""
+    _counter(_route(scope), "WEBSOCKET", status).inc()
+
+
+def _route(scope: Scope) -> str:
+    route: str | None = getattr(scope.get("route"), "path", None)
+    if route is None:  # a plain Starlette route leaves no trace but its endpoint; without parameters its path is it
+        return scope["path"] if "endpoint" in scope and not scope.get("path_params") else "unknown"
+    return route
 
 
 @lru_cache(1024)

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from api.asyncapi import members
 from api.commands import GivenByPeople
 from api.door import SIGN_IN_PATHS
+from api.environ import ENVIRON
 from api.graphql.routes import GraphQLRequest
 from api.problems import BASE, MEDIA_TYPE
 from api.session_requests import NewSession
@@ -149,7 +150,8 @@ _REQUESTS: Final[Mapping[tuple[str, str], tuple[list[str], Mapping[str, Any]]]] 
 }
 
 _UNSIGNED: Final = frozenset(
-    {"/", "/v{major}", "/health", "/ready", "/refold/status", "/auth/signup", "/auth/update-password-no-auth"}
+    {"/", "/v{major}", "/health", "/ready", "/refold/status"}
+    | {"/auth/authorize", "/auth/signup", "/auth/update-password-no-auth"}
 )
 _WRITES: Final = frozenset({"post", "put", "patch", "delete"})
 
@@ -164,6 +166,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 _complete(operation, path, method)
+                document["components"]["schemas"] |= _models_in(operation)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -172,6 +175,8 @@ def _add_schemas(document: dict[str, Any]) -> None:
     models: list[type[BaseModel]] = [NewSession, GraphQLRequest, *members(GivenByPeople)]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     components = document.setdefault("components", {})
+    # What stands in the log sealed is given in clear.
+    definitions["$defs"]["SessionSpec"]["properties"]["environ"] = {"title": "Environ", **ENVIRON.json_schema()}
     components["schemas"] = definitions["$defs"] | {"Problem": _PROBLEM}
     components["securitySchemes"] = {
         "keypair": {
@@ -182,6 +187,12 @@ def _add_schemas(document: dict[str, Any]) -> None:
         }
     }
     document["security"] = [{"keypair": []}]
+
+
+def _models_in(operation: dict[str, Any]) -> dict[str, Any]:
+    """Those within the body that a route describes by itself (`api.parameters.in_body`)."""
+    contents = operation.get("requestBody", {}).get("content", {}).values()
+    return {name: model for each in contents for name, model in each["schema"].get("$defs", {}).items()}
 
 
 def _complete(operation: dict[str, Any], path: str, method: str) -> None:

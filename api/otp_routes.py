@@ -72,9 +72,10 @@ async def remove(
         if user is None or not sight(caller.identity).user(user):
             raise refused("unknown_user", f"there is no user {email!r}", "email")
         return await giving.give(SetUserTotp(at=now(), user_id=user.user_id, secret=None), _OFF)
+    code = Code.of(request).otp
     if own.totp_secret is not None:
         secret = await revealed(all_, own.totp_secret, otp.about(own.user_id))
-        if otp.step_of(secret, Code.of(request).otp, now()) is None:
+        if otp.step_of(secret, code, now()) is None:
             raise _wrong_code()
     return await giving.give_vouched(SetUserTotp(at=now(), user_id=own.user_id, secret=None), _OFF)
 

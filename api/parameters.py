@@ -26,18 +26,23 @@ class Parameters(BaseModel):
     @classmethod
     def of(cls: type[M], request: Request) -> M:
         """Raises `ValidationError`, or `Problem` where the body is no JSON object."""
-        told: dict[str, Any] = dict(request.query_params)
-        body: bytes = request.scope[BODY]
-        is_json = request.headers.get("content-type", "").startswith("application/json")
-        if body and is_json:
-            try:
-                content = orjson.loads(refuse_nul(body))
-            except orjson.JSONDecodeError as error:
-                raise invalid("body", "json_invalid", f"the body is not JSON: {error}") from error
-            if not isinstance(content, dict):
-                raise invalid("body", "object", "the body must be a JSON object")
-            told |= content
-        return cls.model_validate(told)
+        return cls.model_validate(told_in(request))
+
+
+def told_in(request: Request) -> dict[str, Any]:
+    """All that a request says, in its query and its body. Raises `Problem` where the body is no JSON object."""
+    told: dict[str, Any] = dict(request.query_params)
+    body: bytes = request.scope[BODY]
+    is_json = request.headers.get("content-type", "").startswith("application/json")
+    if body and is_json:
+        try:
+            content = orjson.loads(refuse_nul(body))
+        except orjson.JSONDecodeError as error:
+            raise invalid("body", "json_invalid", f"the body is not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise invalid("body", "object", "the body must be a JSON object")
+        told |= content
+    return told
 
 
 def in_body(model: type[Parameters], **example: Any) -> dict[str, Any]:

@@ -51,9 +51,9 @@ def check_password(password: str, names: Iterable[str] = (), field: str = "passw
             raise invalid(field, "password_name", "a password does not contain one's own name")
 
 
-async def hashed(password: str) -> str:
-    """The hash of a new password. Raises `Problem` (503) where too many are waiting."""
-    return await _in_turn(lambda: hash_password(password))
+async def hashed(password: str, salt: bytes | None = None) -> str:
+    """The hash of a new password, with a new salt if none is given. Raises `Problem` (503) where too many wait."""
+    return await _in_turn(lambda: hash_password(password, salt))
 
 
 async def fits(password_hash: str | None, password: str) -> bool:

@@ -16,6 +16,7 @@ from domain.messages import Refused
 from infra.keyring import Forgotten
 from infra.log import LogUnavailable, Position
 from infra.postgres import Unavailable
+from infra.secrets import CannotUnseal
 from infra.sending import Overloaded
 from projections.filtering import BadQuery
 
@@ -51,9 +52,9 @@ class Problem(Exception):
             self.headers["Retry-After"] = str(retry_after)
         self.members = members
 
-    def response(self, instance: str) -> Response:
+    def body(self, instance: str) -> dict[str, Any]:
         """`instance` is the path that was asked for."""
-        body = {
+        return {
             "type": BASE + self.kind,
             "title": self.title,
             "status": self.status,
@@ -63,7 +64,10 @@ class Problem(Exception):
             "retryable": self.retryable,
             **{name: value for name, value in self.members.items() if value is not None},
         }
-        return Response(orjson.dumps(body, default=str), self.status, self.headers, MEDIA_TYPE)
+
+    def response(self, instance: str) -> Response:
+        """The same as an answer."""
+        return Response(orjson.dumps(self.body(instance), default=str), self.status, self.headers, MEDIA_TYPE)
 
 
 # -- what the domain refuses -------------------------------------------------------------------------------------------
@@ -88,6 +92,9 @@ _REFUSALS: Final[Mapping[str, tuple[int, str, str]]] = {
     "bad_id": (400, "invalid-api-params", "Missing or invalid API parameters"),
     "bad_network": (400, "invalid-api-params", "Missing or invalid API parameters"),
     "bad_permission": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "bad_range": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "bad_registry_type": (400, "invalid-api-params", "Missing or invalid API parameters"),
+    "wrong_registry": (400, "invalid-api-params", "Missing or invalid API parameters"),
     "nul_character": (400, "invalid-api-params", "Missing or invalid API parameters"),
     "shared_memory_too_large": (400, "invalid-api-params", "Missing or invalid API parameters"),
     "dotfiles_too_large": (400, "invalid-api-params", "Missing or invalid API parameters"),
@@ -204,6 +211,12 @@ def forgotten() -> Problem:
     return Problem(410, "secret-forgotten", "Forgotten", "the key it was sealed with was deleted, with all it sealed")
 
 
+def not_sealed() -> Problem:
+    return Problem(
+        409, "secret-unreadable", "The secret cannot be read", "what is kept there was not sealed as that: set it anew"
+    )
+
+
 def not_there_yet(position: str) -> Problem:
     return Problem(
         504,
@@ -235,6 +248,8 @@ def from_error(error: Exception) -> Problem | None:
             return projection_unavailable()
         case Forgotten():
             return forgotten()
+        case CannotUnseal():
+            return not_sealed()
         case _:
             return None
 

@@ -9,10 +9,10 @@ from starlette.responses import Response
 from api.allocation import Situation, check_presets, groups_of, in_order, preset
 from api.answers import json
 from api.auth import Caller as Signer
-from api.authority import is_superadmin
+from api.authority import only_superadmins
 from api.deps import Caller, Directory, Known
 from api.parameters import Parameters, answers, in_query
-from api.problems import Problem, refused
+from api.problems import refused
 from api.tenancy import project_seen, projects_of
 from domain.directory.state import Directory as State
 from domain.directory.state import Project
@@ -40,7 +40,7 @@ class Checked(OfGroup):
 async def presets(request: Request, caller: Caller, directory: Directory, known: Known) -> Response:
     """Those of all resource groups, and those of the groups that the caller may use (or of one of them)."""
     asked = OfGroup.of(request)
-    groups = _usable(asked.scaling_group, groups_of(caller.identity.user.spec.domain, caller.owner, directory))
+    groups = _usable(asked.scaling_group, groups_usable(None, caller, directory))
     slots = await known.slot_names()
     return json({"presets": [preset(key[1], spec, slots) for key, spec in in_order(directory.presets, groups)]})
 
@@ -64,7 +64,7 @@ async def check(request: Request, caller: Caller, directory: Directory, known: K
     capacity = await known.capacity(
         owner=caller.owner,
         domain=domain,
-        project=None if project is None else project.name,
+        project_id=project_id,
         owners=owner.user.keypairs,
         groups=groups,
     )
@@ -82,8 +82,7 @@ async def check(request: Request, caller: Caller, directory: Directory, known: K
 @router.post("/resource/recalculate-usage", responses=answers({}))
 async def recalculate_usage(caller: Caller) -> Response:
     """There is nothing to do: what is in use is folded from the log, so it cannot drift. For superadmins."""
-    if not is_superadmin(caller.identity):
-        raise Problem(403, "generic-forbidden", "Forbidden operation", "this is for superadmins")
+    only_superadmins(caller.identity)
     return json({})
 
 
@@ -94,9 +93,16 @@ async def recalculate_usage(caller: Caller) -> Response:
 )
 async def scaling_groups(request: Request, caller: Caller, directory: Directory) -> Response:
     """The resource groups that the caller's keypair may use in a project."""
-    project = project_seen(OfProject.of(request).group, None, caller, directory)
-    names = directory.groups_for(project.domain, project.project_id, caller.owner)
+    names = groups_usable(OfProject.of(request).group, caller, directory)
     return json({"scaling_groups": [{"name": name} for name in names]})
+
+
+def groups_usable(reference: str | None, caller: Signer, directory: State) -> list[str]:
+    """The resource groups that the caller's keypair may use in that project; None: in any of his. Raises `Problem`."""
+    if reference is None:
+        return groups_of(caller.identity.user.spec.domain, caller.owner, directory)
+    project = project_seen(reference, None, caller, directory)
+    return directory.groups_for(project.domain, project.project_id, caller.owner)
 
 
 def _project(reference: str | None, caller: Signer, directory: State) -> Project | None:

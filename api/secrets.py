@@ -11,3 +11,8 @@ async def sealed(all_: Services, subject: str, secret: str, about: str, command_
 async def revealed(all_: Services, text: str, about: str) -> str:
     """What was sealed. Raises `SecretError`."""
     return await all_.keyring.reveal(text, about)
+
+
+async def sealed_for_registry(all_: Services, registry: str, password: str, command_id: str) -> str:
+    """Its password, as the worker that looks through the registry opens it."""
+    return await sealed(all_, f"registry:{registry}", password, f"registry/{registry}", command_id)

@@ -16,6 +16,8 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
 from api.auth import Caller
 from api.authority import sees_project, sight
+from api.environ import Environ
+from api.images import Asked, Fields, chosen
 from api.problems import Problem, invalid, unsupported
 from domain.directory.messages.cluster import ManagerStatus
 from domain.directory.state import Directory, Project, ResourceGroup
@@ -25,12 +27,11 @@ from domain.session.status import ClusterMode, SessionType
 from domain.slots import parse
 
 _DEFAULT_RESOURCES: Final[Mapping[str, str]] = {"cpu": "1", "mem": "256m"}
-"""Per kernel, where the request names no resources, until images have minimums of their own."""
+"""Per kernel, where neither the request nor the image names any."""
 
 _DEFAULT_GROUP: Final = "default"
 
 _AMOUNT: Final = re.compile(r"\d{1,19}(\.\d{1,9})?\s*([kmgtpezy]?(i?b)?)?", re.IGNORECASE)
-_VARIABLE: Final = re.compile(r"[^=\x00-\x20]{1,256}")
 
 
 def _amount(value: str | int | float) -> str:
@@ -41,15 +42,7 @@ def _amount(value: str | int | float) -> str:
     return text
 
 
-def _variables(environ: dict[str, str]) -> dict[str, str]:
-    for name in environ:
-        if _VARIABLE.fullmatch(name) is None:
-            raise ValueError(f"{name[:40]!r} cannot be the name of a variable")
-    return environ
-
-
 Amount = Annotated[str | int | float, AfterValidator(_amount)]
-Environ = Annotated[dict[str, str], AfterValidator(_variables)]
 
 
 class Config(BaseModel):
@@ -121,7 +114,11 @@ _NOT_YET_IN_CONFIG: Final = (
 
 def parse_new_session(body: bytes) -> NewSession:
     """Read a body. Raises `ValidationError`, or `Problem` for an option that has no effect yet."""
-    new = NewSession.model_validate_json(refuse_nul(body))
+    return supported(NewSession.model_validate_json(refuse_nul(body)))
+
+
+def supported(new: NewSession) -> NewSession:
+    """Itself. Raises `Problem` for an option that has no effect yet."""
     for field in _NOT_YET:
         if getattr(new, field):
             raise unsupported(field)
@@ -163,15 +160,25 @@ def _texts(body: bytes) -> str:
 
 
 def request_session(
-    new: NewSession, caller: Caller, command_id: str, at: datetime, directory: Directory
+    new: NewSession, caller: Caller, command_id: str, at: datetime, directory: Directory, *, unregistered: bool
 ) -> RequestSession:
-    """The command. What it makes up derives from the command's id, so that a retry is the same command.
+    """The command, without the environment, which has to be sealed (`api.environ.with_environ`).
 
-    Raises `Refused` for bad amounts, `Problem` for a project or resource group that is not there or not his.
+    What it makes up derives from the command's id, so that a retry is the same command. `unregistered`: whether it may
+    start from any image. Raises `Refused` for bad amounts, `Problem` for a project, resource group or image that is not
+    there or not his, and for what the image may not have.
     """
     session_id = session_id_of(command_id)
     config = new.config
-    group = _allowed_group(config.resource_group, new.domain, new.group, _OF_CLIENT, caller, directory)
+    project, group = _allowed(config.resource_group, new.domain, new.group, _OF_CLIENT, caller, directory)
+    asked = Asked(
+        image=new.image,
+        architecture=new.architecture,
+        domain=new.domain,
+        slots=parse(_texts_of(config.resources), "config.resources"),
+        defaults=parse(_DEFAULT_RESOURCES),
+    )
+    image = chosen(asked, _OF_CLIENT.image, directory, unregistered=unregistered)
     size = config.cluster_size if config.cluster_size and new.cluster_size == 1 else new.cluster_size
     return RequestSession(
         at=at,
@@ -182,16 +189,16 @@ def request_session(
         kernels=_seats(session_id, size),
         spec=SessionSpec(
             session_type=SessionType(new.session_type),
-            image=new.image,
+            image=image.image,
             architecture=new.architecture,
-            slots=parse({**_DEFAULT_RESOURCES, **_texts_of(config.resources)}, "config.resources"),
-            environ=config.environ or {},
+            slots=image.slots,
             startup_command=new.startup_command,
             cluster_mode=new.cluster_mode,
             cell=group.cell,
             resource_group=group.name,
             domain=new.domain,
             project=new.group,
+            project_id=project.project_id,
             tag=new.tag,
         ),
     )
@@ -221,29 +228,42 @@ def with_ids(told: Mapping[str, Any], command_id: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """What the request calls these three."""
+    """What the request calls these."""
 
     domain: str
     project: str
     group: str
+    image: Fields
 
 
-_OF_CLIENT: Final = _Fields("domain", "group", "config.scalingGroup")
-_OF_COMMAND: Final = _Fields("spec.domain", "spec.project", "spec.resource_group")
+_OF_CLIENT: Final = _Fields(
+    "domain", "group", "config.scalingGroup", Fields("image", "architecture", "config.resources")
+)
+_OF_COMMAND: Final = _Fields(
+    "spec.domain", "spec.project", "spec.resource_group", Fields("spec.image", "spec.architecture", "spec.slots")
+)
 
 
-def placed_where_allowed(command: RequestSession, caller: Caller, directory: Directory) -> RequestSession:
-    """The command for the cell of its resource group, if group and project may be used. Raises `Problem`."""
+def completed(command: RequestSession, caller: Caller, directory: Directory, *, unregistered: bool) -> RequestSession:
+    """The command with its project, the cell of its resource group, and its image as agents know it.
+
+    `unregistered`: as of `request_session`. Raises `Problem` where one of them may not be used.
+    """
     spec = command.spec
     caller = replace(caller, owner=command.owner)
-    group = _allowed_group(spec.resource_group, spec.domain, spec.project, _OF_COMMAND, caller, directory)
-    return command.model_copy(update={"spec": spec.model_copy(update={"cell": group.cell})})
+    project, group = _allowed(spec.resource_group, spec.domain, spec.project, _OF_COMMAND, caller, directory)
+    asked = Asked(spec.image, spec.architecture, spec.domain, spec.slots, defaults={})
+    image = chosen(asked, _OF_COMMAND.image, directory, unregistered=unregistered)
+    found = {"cell": group.cell, "project_id": project.project_id, "image": image.image, "slots": image.slots}
+    return command.model_copy(update={"spec": spec.model_copy(update=found)})
 
 
-def _allowed_group(
+def _allowed(
     name: str | None, domain: str, project_name: str, fields: _Fields, caller: Caller, directory: Directory
-) -> ResourceGroup:
-    """The resource group a session of the caller's may wait for; without a name `default`, else the first there is.
+) -> tuple[Project, ResourceGroup]:
+    """The project a session of the caller's may be in, and the resource group it may wait for.
+
+    That is, without a name, the one called `default`, else the first there is.
 
     Raises `Problem`. What he may not use is refused in the words in which a thing that does not exist is refused.
     """
@@ -257,7 +277,7 @@ def _allowed_group(
     group = directory.groups.get(name)
     if group is None or not group.spec.active or not group.is_granted(domain, project.project_id, caller.owner):
         raise invalid(fields.group, "unknown", f"there is no resource group {name}")
-    return group
+    return project, group
 
 
 def _refuse_frozen(directory: Directory) -> None:

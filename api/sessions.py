@@ -12,9 +12,10 @@ from api.auth import Caller as Signer
 from api.authority import authorize
 from api.deps import All, Caller, Known, Services
 from api.door import BODY, HEADERS, caller_of
+from api.environ import with_environ
 from api.live import STARTED_OR_ENDED
 from api.problems import invalid, session_not_found
-from api.session_requests import parse_new_session, request_session
+from api.session_requests import NewSession, parse_new_session, request_session
 from api.writing import POSITION, Result, accepted, command_id_of, now, wants_async
 from domain.messages import Command, SessionId
 from domain.session.messages import RenameSession, RequestSession, RestartSession, TerminateSession
@@ -40,14 +41,20 @@ async def create(request: Request) -> Response:
 
     Unless `enqueueOnly`, the answer comes when it runs or has ended, or after `maxWaitSeconds` with status `TIMEOUT`.
     """
+    return await create_session(request, parse_new_session(request.scope[BODY]))
+
+
+async def create_session(request: Request, new: NewSession) -> Response:
+    """The answer to a request that says this."""
     all_: Services = request.app.state.services
     headers: Mapping[str, str] = request.scope[HEADERS]
     caller = caller_of(request.scope)
-    new = parse_new_session(request.scope[BODY])
     caller = all_.gate.acting_for(caller, new.owner_access_key)
     command_id = command_id_of(headers, caller)
-    command = request_session(new, caller, command_id, now(), all_.tail.directory)
+    unregistered = all_.settings.unregistered_images
+    command = request_session(new, caller, command_id, now(), all_.tail.directory, unregistered=unregistered)
     authorize(command, caller.identity, all_.tail.directory)
+    command = await with_environ(command, new.config.environ or {}, command_id, caller, all_)
     is_async = wants_async(headers)
     started = None if new.enqueue_only or is_async else all_.tail.live.when_started(command.session_id)
     try:

@@ -1,9 +1,9 @@
 """What every client asks before anything else, and what those ask who watch over this process."""
 
 import asyncio
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
@@ -32,9 +32,9 @@ async def version() -> Response:
 
 
 @router.get("/v{major}")
-async def version_of(major: int) -> Response:
+async def version_of(major: Annotated[int, Path(ge=min(_MINORS), le=max(_MINORS))]) -> Response:
     """The latest minor version of a major one."""
-    return json({"version": _MINORS[major], "manager": MANAGER})  # the door lets only these majors in
+    return json({"version": _MINORS[major], "manager": MANAGER})
 
 
 @router.get("/health")

@@ -82,6 +82,11 @@ class Tail:
                 return self.directory
         return None
 
+    @property
+    def more_read(self) -> asyncio.Event:
+        """Set once more has been read than now. Taken before one looks, nothing happens unnoticed in between."""
+        return self._learned
+
     def _reached(self, partition: Partition) -> int:
         known = self._places if partition.topic == self._directory_topic else self._settled
         return known.get(partition, 0)

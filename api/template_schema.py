@@ -8,8 +8,9 @@ import orjson
 import yaml
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from api.environ import Environ
 from api.problems import Problem, invalid
-from api.session_requests import Amount, Environ
+from api.session_requests import Amount
 from domain.directory.messages.personal import TemplateKind
 from domain.session.status import ClusterMode
 

@@ -1,10 +1,10 @@
 """Templates: what people ask for again and again, kept under a name.   /template/session, /template/cluster"""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID, uuid5
 
+import orjson
 import yaml
 from fastapi import APIRouter, Path, Request
 from pydantic import AliasChoices, Field
@@ -18,7 +18,7 @@ from api.directory_writes import Giving
 from api.parameters import Parameters, answers, in_body, in_query
 from api.problems import invalid, refused
 from api.secrets import revealed, sealed
-from api.template_schema import drafts
+from api.template_schema import Json, drafts
 from api.tenancy import project_seen
 from api.writing import now
 from domain.directory.messages.personal import (
@@ -30,6 +30,8 @@ from domain.directory.messages.personal import (
     TemplateKind,
 )
 from domain.directory.state import Directory as State
+from infra.keyring import Forgotten
+from infra.secrets import CannotUnseal
 
 router = APIRouter(prefix="/template", tags=["templates"])
 
@@ -47,8 +49,12 @@ spec:
     image: python:3.9-ubuntu20.04
   resources: {cpu: 2, mem: 4g}
 """
-_PASSWORD: Final = ("spec", "kernel", "git", "credential")
-"""Where in a body a password may stand, under `password`."""
+_CREDENTIAL: Final = ("spec", "kernel", "git", "credential")
+_VARIABLES: Final = (("spec", "kernel", "environ"), ("spec", "environ"))
+"""Where variables stand in a template of a task, and in one of a cluster."""
+
+_HIDDEN: Final = "********"
+_BYTES_MAX: Final = 128 * 1024
 
 
 class Payload(Parameters):
@@ -107,12 +113,12 @@ async def create(kind: Kind, request: Request, caller: Caller, all_: All, direct
     openapi_extra=in_query(Listed),
     responses=answers([{"id": _ID, "name": "training", "is_owner": True, "type": "task"}]),
 )
-async def list_templates(kind: Kind, request: Request, caller: Caller, directory: Directory) -> Response:
-    """The caller's own, by name."""
+async def list_templates(kind: Kind, request: Request, caller: Caller, all_: All, directory: Directory) -> Response:
+    """The caller's own, by name; without passwords and values of variables."""
     asked = Listed.of(request)
     owner = (directory.identity(caller.owner) or caller.identity).user.user_id
     found = [
-        _entry(template_id, template, owner, directory)
+        await _entry(template_id, template, owner, all_, directory)
         for template_id, template in directory.templates.items()
         if template.kind is _KINDS[kind]
         and (template.owner == owner or (asked.all and _is_seen(template, caller, directory)))
@@ -124,11 +130,12 @@ async def list_templates(kind: Kind, request: Request, caller: Caller, directory
 async def show(
     kind: Kind, template_id: str, request: Request, caller: Caller, all_: All, directory: Directory
 ) -> Response:
-    """As it was given: YAML, or JSON (`format`)."""
+    """As it was given: YAML, or JSON (`format`). Others than its owner see no password and no value of a variable."""
     form = Form.of(request).format
     template = _seen(kind, template_id, caller, directory)
-    is_own = template.owner == caller.identity.user.user_id
-    body = await _revealed(template.body, template_id, all_) if is_own else _hidden(template.body)
+    body = await opened(template_id, template, all_)
+    if template.owner != caller.identity.user.user_id:
+        body = _hidden(body)
     if form == "yaml":
         return Response(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), media_type="application/yaml")
     return json(body)
@@ -162,7 +169,11 @@ async def delete(
     return await Giving(request, caller, all_).give(command, {"success": True})
 
 
-def _entry(template_id: str, template: Template, owner: str, directory: State) -> dict[str, Any]:
+async def _entry(template_id: str, template: Template, owner: str, all_: Services, directory: State) -> Json:
+    try:
+        body = _hidden(await opened(template_id, template, all_))
+    except (Forgotten, CannotUnseal):
+        body = None
     user = directory.users.get(template.owner)
     project = directory.projects.get(template.project_id)
     return {
@@ -176,7 +187,7 @@ def _entry(template_id: str, template: Template, owner: str, directory: State) -
         "group_name": None if project is None else project.name,
         "domain_name": template.domain,
         "type": template.kind,
-        "template": _hidden(template.body),
+        "template": body,
     }
 
 
@@ -192,42 +203,40 @@ def _is_seen(template: Template, caller: Signer, directory: State) -> bool:
     return owner is not None and sight(caller.identity).user(owner)
 
 
-# -- the one secret that a template may have ---------------------------------------------------------------------------
+# -- what is in it -----------------------------------------------------------------------------------------------------
 
 
-async def _sealed(
-    body: dict[str, Any], template_id: str, subject: str, command_id: str, all_: Services
-) -> dict[str, Any]:
-    body, credential = _copied(body)
-    if credential is not None:
-        about = _about(template_id)
-        password = await sealed(all_, subject, str(credential["password"]), about, command_id)
-        credential["password"] = {"sealed": password}
+async def opened(template_id: str, template: Template, all_: Services) -> Json:
+    """As it was given. Raises `Forgotten`, `CannotUnseal`, `Unavailable`."""
+    body: Json = orjson.loads(await revealed(all_, template.body, _about(template_id)))
     return body
 
 
-async def _revealed(body: dict[str, Any], template_id: str, all_: Services) -> dict[str, Any]:
-    body, credential = _copied(body)
-    if credential is not None:
-        credential["password"] = await revealed(all_, credential["password"]["sealed"], _about(template_id))
+async def _sealed(body: Json, template_id: str, subject: str, command_id: str, all_: Services) -> str:
+    """All of it: passwords, variables and scripts stand in it."""
+    text = orjson.dumps(body).decode()
+    if len(text.encode()) > _BYTES_MAX:
+        raise invalid("payload", "length", f"as JSON, a template has at most {_BYTES_MAX} bytes")
+    return await sealed(all_, subject, text, _about(template_id), command_id)
+
+
+def _hidden(body: Json) -> Json:
+    """The same body, without what may be nobody's business but the owner's: a password, and the values of variables."""
+    credential = _at(body, *_CREDENTIAL)
+    if "password" in credential:
+        credential["password"] = _HIDDEN
+    for path in _VARIABLES:
+        variables = _at(body, *path)
+        variables.update(dict.fromkeys(variables, _HIDDEN))
     return body
 
 
-def _hidden(body: dict[str, Any]) -> dict[str, Any]:
-    body, credential = _copied(body)
-    if credential is not None:
-        credential["password"] = "********"
-    return body
-
-
-def _copied(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """A body that may be changed, and the place in it where a password stands, if there is one."""
-    body = deepcopy(body)
-    place: Any = body
-    for step in _PASSWORD:
-        place = place.get(step) if isinstance(place, dict) else None
-    return body, place
+def _at(body: Any, *path: str) -> Json:
+    """The mapping there; an empty one if there is none."""
+    for step in path:
+        body = body.get(step) if isinstance(body, dict) else None
+    return body if isinstance(body, dict) else {}
 
 
 def _about(template_id: str) -> str:
-    return f"template/{template_id}/password"
+    return f"template/{template_id}"

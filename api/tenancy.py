@@ -3,8 +3,8 @@
 from api.auth import Caller
 from api.authority import sees_project, sight
 from api.problems import refused
-from domain.directory.messages.common import ProjectId
 from domain.directory.state import Directory, Domain, Project
+from domain.messages import ProjectId
 
 
 def project_seen(

@@ -42,7 +42,7 @@ class Visitors:
         peer = _peer(scope)
         if peer is not None and _is_in(peer, self._trusted) and "x-forwarded-proto" in headers:
             return headers["x-forwarded-proto"].rpartition(",")[2].strip().lower() == "https"
-        return bool(scope.get("scheme") == "https")
+        return scope.get("scheme") in {"https", "wss"}
 
 
 def counted_as(address: str) -> str:

@@ -17,8 +17,10 @@ from api.known import Known
 from api.outcomes import Expected, Outcome, events_partition
 from api.problems import Problem, invalid, refused
 from api.tail import Tail
+from domain.directory.messages.common import DirectoryCommand
 from domain.messages import Command
 from domain.outcomes import ID_REUSED, REPEATED
+from domain.session.messages import SessionCommand
 from infra.log import Log, Partition, Position, read_until
 from infra.sending import Sender
 from infra.settings import Settings
@@ -195,6 +197,13 @@ def _not_readable() -> Problem:
         retryable=True,
         retry_after=1,
     )
+
+
+def context_of(command: Command) -> str:
+    """Which context decides about it."""
+    if isinstance(command, SessionCommand):
+        return "session"
+    return "directory" if isinstance(command, DirectoryCommand) else "scheduling"
 
 
 def command_id_of(headers: Mapping[str, str], caller: Caller) -> str:

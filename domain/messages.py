@@ -7,16 +7,28 @@ its shape it is. An older shape is lifted by an upcaster (`domain.upcasting`) be
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, NewType
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter
 
 SessionId = NewType("SessionId", str)
 KernelId = NewType("KernelId", str)
 AgentId = NewType("AgentId", str)
 AccessKey = NewType("AccessKey", str)
+ProjectId = NewType("ProjectId", str)
 Cell = NewType("Cell", str)
 
 Instant = Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC))]
 """A moment; any time zone is accepted, UTC is kept."""
+
+_BASE64: TypeAdapter[bytes] = TypeAdapter(Base64Bytes)
+
+
+def _base64(text: str) -> str:
+    _BASE64.validate_python(text)
+    return text
+
+
+Sealed = Annotated[str, Field(min_length=1, max_length=2**18), AfterValidator(_base64)]
+"""Base64 of a secret that infra has encrypted."""
 
 
 class Value(BaseModel):

@@ -4,21 +4,58 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from domain.messages import AccessKey, AgentId, Instant, KernelId, Order, SessionId
+from domain.messages import AccessKey, AgentId, Instant, KernelId, Order, Sealed, SessionId
 
 
-class KernelOrder(Order):
-    """About one kernel. `incarnation` counts its starts, so that a late word about an earlier one is recognized."""
-
+class AgentOrderBase(Order):
     agent_id: AgentId
-    owner: AccessKey
-    session_id: SessionId
-    kernel_id: KernelId
-    incarnation: int = Field(ge=1)
 
     @property
     def key(self) -> str:
         return self.agent_id
+
+
+class ImageOrder(AgentOrderBase):
+    """About images, as part of a background task. Its progress and its end are reported as that task's."""
+
+    task_id: str
+    references: tuple[str, ...]
+
+    @property
+    def subject(self) -> str:
+        return self.task_id
+
+
+class PullImages(ImageOrder):
+    """Bring these images here; those that are here already are done."""
+
+    type: Literal["PullImages"] = "PullImages"
+
+
+class RemoveImages(ImageOrder):
+    """Delete these images from the host; those that are not there are done."""
+
+    type: Literal["RemoveImages"] = "RemoveImages"
+
+
+class StopImageTask(AgentOrderBase):
+    """The task was cancelled or has failed: leave what is not done yet."""
+
+    type: Literal["StopImageTask"] = "StopImageTask"
+    task_id: str
+
+    @property
+    def subject(self) -> str:
+        return self.task_id
+
+
+class KernelOrder(AgentOrderBase):
+    """About one kernel. `incarnation` counts its starts, so that a late word about an earlier one is recognized."""
+
+    owner: AccessKey
+    session_id: SessionId
+    kernel_id: KernelId
+    incarnation: int = Field(ge=1)
 
     @property
     def subject(self) -> str:
@@ -26,15 +63,19 @@ class KernelOrder(Order):
 
 
 class StartKernel(KernelOrder):
-    """Run this. Not after `not_after`: by then the control plane may have given up waiting and tried elsewhere."""
+    """Run this. Not after `not_after`: by then the control plane may have given up waiting and tried elsewhere.
+
+    `environ` is what Refold itself has to say to the kernel; `sealed_environ` is its owner's, and the api opens it.
+    """
 
     type: Literal["StartKernel"] = "StartKernel"
     image: str
     command: tuple[str, ...] | None = None
     environ: dict[str, str] = Field({})
+    sealed_environ: dict[str, Sealed] = Field({})
     hostname: str
     slots: dict[str, int]
-    devices: dict[str, tuple[str, ...]] = Field({})
+    devices: dict[str, dict[str, int]] = Field({})
     not_after: Instant
 
 
@@ -45,5 +86,7 @@ class StopKernel(KernelOrder):
     grace_seconds: float = Field(10.0, ge=0)
 
 
-AgentOrder = Annotated[StartKernel | StopKernel, Field(discriminator="type")]
+AgentOrder = Annotated[
+    StartKernel | StopKernel | PullImages | RemoveImages | StopImageTask, Field(discriminator="type")
+]
 ORDERS: TypeAdapter[AgentOrder] = TypeAdapter(AgentOrder)

@@ -17,13 +17,15 @@ import binascii
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 import structlog
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from infra.postgres import Pool, Unavailable, connection
 from infra.secrets import CannotUnseal, SecretError, master_key, old_master_keys, seal, unseal
@@ -71,7 +73,8 @@ class KeyStore(Protocol):
     async def of(self, subject: str) -> WrappedKey | None:
         """The newest of the subject."""
 
-    async def add(self, key: WrappedKey) -> None: ...
+    async def add(self, key: WrappedKey) -> None:
+        """Keep it, unless the subject has one by now."""
 
     async def there(self, key_ids: Collection[UUID]) -> set[UUID]:
         """Those of them that still exist."""
@@ -96,9 +99,24 @@ class Keyring:
         With `command_id` as `infra.secrets.seal` has it. Base64 of 16 bytes that name the key, and what that makes.
         Raises `Unavailable`.
         """
+        return (await self.seal_all(subject, {about: secret}, command_id))[about]
+
+    async def seal_all(self, subject: str, secrets: Mapping[str, str], command_id: str | None = None) -> dict[str, str]:
+        """As `seal`, several at once, by what each is about; the store is asked once. Raises `Unavailable`."""
         wrapped = await self._key_for(subject)
-        sealed = seal(self._keep(wrapped), secret, about, command_id)
-        return base64.b64encode(wrapped.key_id.bytes + base64.b64decode(sealed)).decode()
+        key = self._keep(wrapped)
+        return {
+            about: _joined(wrapped.key_id, seal(key, secret, about, command_id)) for about, secret in secrets.items()
+        }
+
+    async def derive(self, subject: str, purpose: str, size: int) -> bytes:
+        """Bytes that nobody can tell from random ones without the subject's key, always the same for one purpose.
+
+        By HKDF from that key (made now if he has none), and not from the master key: what the log says of the purpose
+        must not bring them back once he is forgotten. Raises `Unavailable`.
+        """
+        key = self._keep(await self._key_for(subject))
+        return HKDF(hashes.SHA256(), size, None, f"derived/{purpose}".encode()).derive(key)
 
     def unseal(self, sealed: str, about: str) -> str:
         """What was sealed. Raises `KeyMissing`, `CannotUnseal`."""
@@ -141,10 +159,8 @@ class Keyring:
 
     async def _key_for(self, subject: str) -> WrappedKey:
         """Asked of the store each time: what is sealed with a key that was just forgotten would be lost."""
-        wrapped = await self._store.of(subject)
-        if wrapped is None:
-            wrapped = self._wrapped(uuid4(), subject, os.urandom(_KEY_BYTES))
-            await self._store.add(wrapped)
+        while (wrapped := await self._store.of(subject)) is None:
+            await self._store.add(self._wrapped(uuid4(), subject, os.urandom(_KEY_BYTES)))
         return wrapped
 
     def _wrapped(self, key_id: UUID, subject: str, key: bytes) -> WrappedKey:
@@ -206,10 +222,12 @@ class PostgresKeys:
         return await self._one("subject = %s ORDER BY created_at DESC, key_id LIMIT 1", subject)
 
     async def add(self, key: WrappedKey) -> None:
-        async with connection(self._pool) as db:
+        async with connection(self._pool) as db, db.transaction():
+            await db.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (key.subject,))
             await db.execute(
-                "INSERT INTO subject_keys (key_id, subject, wrapped, master) VALUES (%s, %s, %s, %s)",
-                (key.key_id, key.subject, key.wrapped, key.master),
+                "INSERT INTO subject_keys (key_id, subject, wrapped, master) SELECT %s, %s, %s, %s"
+                " WHERE NOT EXISTS (SELECT FROM subject_keys WHERE subject = %s)",
+                (key.key_id, key.subject, key.wrapped, key.master, key.subject),
             )
 
     async def there(self, key_ids: Collection[UUID]) -> set[UUID]:
@@ -259,7 +277,8 @@ class MemoryKeys:
         return next((key for key in reversed(self._keys.values()) if key.subject == subject), None)
 
     async def add(self, key: WrappedKey) -> None:
-        self._keys[key.key_id] = key
+        if await self.of(key.subject) is None:
+            self._keys[key.key_id] = key
 
     async def there(self, key_ids: Collection[UUID]) -> set[UUID]:
         return set(key_ids) & self._keys.keys()
@@ -269,6 +288,10 @@ class MemoryKeys:
         for key_id in gone:
             del self._keys[key_id]
         return len(gone)
+
+
+def _joined(key_id: UUID, sealed: str) -> str:
+    return base64.b64encode(key_id.bytes + base64.b64decode(sealed)).decode()
 
 
 def _split(sealed: str) -> tuple[UUID, str]:

@@ -77,13 +77,14 @@ def choose(data_dir: Path, port: int, runtime: RuntimeChoice, once: bool) -> Ins
         raise CannotStart(f"port {port} is in use by another program; choose another one with --port")
     if not {"REFOLD_MASTER_KEY", "REFOLD_INTERNAL_KEY"} <= os.environ.keys():
         os.environ |= shared_secrets(data_dir)
+    endpoint = f"http://{host}:{port}"
     os.environ |= {
         "REFOLD_DATA_DIR": str(data_dir),
         "REFOLD_API_PORT": str(port),
+        "REFOLD_API_URL": endpoint,
         "REFOLD_AGENT_RUNTIME": _runtime(runtime),
         "PYTHONUNBUFFERED": "1",  # a log line is in its file when it was written
     }
-    endpoint = f"http://{host}:{port}"
     return Installation(
         data_dir=data_dir,
         servers=stack.choose(data_dir, os.environ),

@@ -1,4 +1,4 @@
-"""How secrets are kept: sealed in the log, hashed when they are passwords, and signed for the way from api to agent.
+"""How secrets are kept: sealed in the log, hashed when they are passwords, and signed between api and agents.
 
 SecretError
 ├── BadKey         the master key or the internal key of the settings is missing or malformed
@@ -12,6 +12,7 @@ import hmac
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jwt
 from argon2 import PasswordHasher
@@ -19,14 +20,15 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from domain.messages import KernelId
+from domain.messages import KernelId, SessionId
 from infra.settings import Settings
 
 _VERSION = b"\x01"  # of the sealed form: says how, and later with which key, it was made
 _NONCE_BYTES = 12
 _KEY_BYTES = 32
+_SALT_BYTES = 16
 _TOKEN_SECONDS = 60.0
-_AUDIENCE = "refold-agent"
+_AGENT, _API = "refold-agent", "refold-api"  # whom a token is for: neither side takes its own back
 
 
 class SecretError(Exception):
@@ -101,9 +103,22 @@ def unseal(key: bytes, sealed: str, about: str) -> str:
 _hasher = PasswordHasher()
 
 
-def hash_password(password: str) -> str:
-    """argon2id, with salt and parameters in the text. Takes tens of milliseconds: call it off the event loop."""
-    return _hasher.hash(password)
+def hash_password(password: str, salt: bytes | None = None) -> str:
+    """argon2id, with salt and parameters in the text. Takes tens of milliseconds: call it off the event loop.
+
+    Another text each time, but for one salt.
+    """
+    return _hasher.hash(password, salt=salt)
+
+
+def is_salted_with(password_hash: str, salt: bytes) -> bool:
+    """Whether the hash was made with this salt."""
+    return password_hash.split("$")[4:5] == [base64.b64encode(salt).rstrip(b"=").decode()]
+
+
+def salt_for(settings: Settings, command_id: str) -> bytes:
+    """Of the password that a command sets: who sends that again must say the same. Raises `BadKey`."""
+    return hmac.digest(master_key(settings), f"password salt/{command_id}".encode(), "sha256")[:_SALT_BYTES]
 
 
 def password_fits(password_hash: str, password: str) -> bool:
@@ -116,24 +131,44 @@ def password_fits(password_hash: str, password: str) -> bool:
 
 def internal_token(settings: Settings, kernel_id: KernelId, seconds: float = _TOKEN_SECONDS) -> str:
     """A short-lived token that lets the api ask an agent about one kernel. Raises `BadKey`."""
-    claims = {"kernel_id": kernel_id, "exp": time.time() + seconds, "aud": _AUDIENCE}
-    return jwt.encode(claims, _internal_key(settings), algorithm="HS256")
+    return _signed(settings, _AGENT, seconds, kernel_id=kernel_id)
 
 
 def check_internal_token(settings: Settings, token: str, kernel_id: KernelId) -> None:
     """For the agent: raises `BadToken` unless the token is ours, fresh, and about this kernel."""
+    _checked(settings, _AGENT, token, kernel_id)
+
+
+def start_token(settings: Settings, kernel_id: KernelId, session_id: SessionId, seconds: float = _TOKEN_SECONDS) -> str:
+    """A short-lived token that lets an agent ask the api for what one kernel of a session needs. Raises `BadKey`."""
+    return _signed(settings, _API, seconds, kernel_id=kernel_id, session_id=session_id)
+
+
+def session_to_start(settings: Settings, token: str, kernel_id: KernelId) -> SessionId:
+    """For the api: whose kernel this is, as the agent that starts it says. Raises `BadToken`, `BadKey`."""
+    return SessionId(str(_checked(settings, _API, token, kernel_id, "session_id")["session_id"]))
+
+
+def _signed(settings: Settings, audience: str, seconds: float, **claims: str) -> str:
+    told = {**claims, "exp": time.time() + seconds, "aud": audience}
+    return jwt.encode(told, _internal_key(settings), algorithm="HS256")
+
+
+def _checked(settings: Settings, audience: str, token: str, kernel_id: KernelId, *more: str) -> dict[str, Any]:
+    """The claims of a token; `more`: which it must have besides."""
     try:
-        claims = jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token,
             _internal_key(settings),
             algorithms=["HS256"],
-            audience=_AUDIENCE,
-            options={"require": ["exp", "aud", "kernel_id"]},
+            audience=audience,
+            options={"require": ["exp", "aud", "kernel_id", *more]},
         )
     except jwt.PyJWTError as error:
         raise BadToken(f"not a token of ours: {error}") from error
     if claims["kernel_id"] != kernel_id:
         raise BadToken("the token is about another kernel")
+    return claims
 
 
 def _internal_key(settings: Settings) -> str:

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Address the api listens on.")
     api_port: int = Field(8081, ge=0, le=65535, description="Port the api listens on; 0 takes a free one.")
+    api_url: str = Field("http://127.0.0.1:8081", description="Where agents reach the api.")
     outcome_timeout: float = Field(
         10.0, gt=0, description="Seconds a write waits for its outcome before it answers 202."
     )
@@ -61,6 +62,12 @@ class Settings(BaseSettings):
     )
     streams_per_key_max: int = Field(
         50, ge=1, description="Event streams an access key may have open at one api process; beyond, it answers 429."
+    )
+
+    kernel_connections_per_key_max: int = Field(
+        200,
+        ge=1,
+        description="Connections into sessions an access key may have open at one api process; beyond, it answers 429.",
     )
 
     signed_bodies: bool = Field(
@@ -76,10 +83,14 @@ class Settings(BaseSettings):
     sign_ins_max: int = Field(
         200, ge=1, description="Times a client address may try a password within 15 minutes; beyond, 429."
     )
+    signup: bool = Field(False, description="Whether strangers may make themselves users, of the domain they name.")
     sign_in_seconds: int = Field(
         604_800, ge=60, le=10**9, description="Seconds after which a browser's sign-in ends, unless it is extended."
     )
 
+    unregistered_images: bool = Field(
+        True, description="Whether sessions may start from images that no registry is known to have."
+    )
     graphql_introspection: bool = Field(False, description="Whether clients may ask the GraphQL schema what it holds.")
 
     worker_health_port: int = Field(
@@ -105,6 +116,20 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='Slots offered, as JSON, e.g. {"cpu": "8", "mem": "16g"}; measured from the host when empty.',
     )
+    agent_reserved_cpu: str = Field("0", description="Processors of a measured host that kernels do not get.")
+    agent_reserved_mem: str = Field("0", description="Memory of a measured host that kernels do not get, e.g. 1g.")
+    agent_cpu_pinning: bool = Field(
+        False, description="Whether each kernel gets processors of its own, which the scheduler chooses."
+    )
+    agent_device_plugins: str = Field(
+        "cuda", description="Device plugins beside cpu and mem, comma separated; others than cuda are entry points."
+    )
+    agent_accelerators: dict[str, dict[str, str | int]] = Field(
+        default_factory=dict,
+        description='Devices offered in shares, as JSON, e.g. {"cuda": {"allocation_mode": "fractional", '
+        '"unit_mem": "2g", "unit_proc": 8}}.',
+    )
+    agent_mock_devices: str = Field("", description="File that declares devices to pretend; none when empty.")
     agent_host: str = Field("127.0.0.1", description="Internal address the agent serves logs on.")
     agent_port: int = Field(0, ge=0, le=65535, description="Port of that address; 0 takes a free one.")
     agent_heartbeat_seconds: float = Field(2.0, gt=0, description="Seconds between two heartbeats.")

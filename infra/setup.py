@@ -14,26 +14,27 @@ from uuid import NAMESPACE_URL, uuid5
 
 from domain.directory.consequences import DIRECTORY
 from domain.directory.messages import DirectoryEvents
-from domain.directory.messages.common import KEY, DirectoryCommand, ProjectId, UserId
+from domain.directory.messages.common import KEY, DirectoryCommand, UserId
 from domain.directory.messages.groups import CreateResourceGroup
-from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec
+from domain.directory.messages.images import LOCAL
+from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec, NewKeypair
 from domain.directory.messages.policies import (
     CreateKeypairPolicy,
     CreateProjectPolicy,
     CreateUserPolicy,
     KeypairPolicySpec,
 )
-from domain.directory.messages.tenants import CreateDomain, CreateProject
+from domain.directory.messages.tenants import CreateDomain, CreateProject, DomainSpec
 from domain.directory.messages.users import CreateUser, Role, UserSpec
 from domain.directory.state import Directory
-from domain.messages import AccessKey, Cell
+from domain.messages import AccessKey, Cell, ProjectId
 from domain.outcomes import CommandOutcome, ShardOpened
 from infra.decoding import read_event
 from infra.kafka import KafkaLog
 from infra.keyring import Keyring, PostgresKeys
 from infra.log import Log, LogError, read_until
 from infra.postgres import DatabaseError, migrate, open_pool
-from infra.secrets import SecretError, hash_password
+from infra.secrets import SecretError, hash_password, salt_for
 from infra.sending import Sender
 from infra.settings import Settings, settings
 from infra.telemetry import configure_logging
@@ -41,6 +42,8 @@ from infra.topics import all_topics, events, partition_of
 
 _POLICY = KeypairPolicySpec(max_concurrent_sessions=1000, max_containers_per_session=64)
 """What the first administrator may run at a time."""
+
+_PROJECT = ProjectId(str(uuid5(NAMESPACE_URL, "project/default")))
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,11 @@ async def set_up(settings: Settings, admin: Admin) -> None:
         async with open_pool(settings) as pool:
             async with pool.connection() as db:
                 await migrate(db)
-            if AccessKey(admin.access_key) in (await _directory(settings, log)).keypairs:
+            directory = await _directory(settings, log)
+            if AccessKey(admin.access_key) in directory.keypairs:
                 return  # what was set up may have been changed since, and is not ours to reset
-            user_id = UserId(str(uuid5(NAMESPACE_URL, f"user/{admin.email}")))
-            keyring = Keyring(settings, PostgresKeys(pool))
-            secret = await keyring.seal(user_id, admin.secret_key, admin.access_key)
-        commands = [("directory", command, _id_of(settings, command)) for command in _bootstrap(admin, user_id, secret)]
+            administrator = await _administrator(settings, Keyring(settings, PostgresKeys(pool)), admin, directory)
+        commands = [("directory", each, _id_of(settings, each)) for each in (*_bootstrap(), administrator)]
         await Sender(settings, log, "refold/setup").send_all(commands, "setup")
 
 
@@ -81,38 +83,44 @@ async def _directory(settings: Settings, log: Log) -> Directory:
     return state
 
 
-def _bootstrap(admin: Admin, user_id: UserId, secret_sealed: str) -> list[DirectoryCommand]:
+def _bootstrap() -> list[DirectoryCommand]:
     now = datetime.now(UTC)
-    access_key = AccessKey(admin.access_key)
-    project_id = ProjectId(str(uuid5(NAMESPACE_URL, "project/default")))
     return [
         CreateKeypairPolicy(at=now, name="default", spec=_POLICY),
         CreateUserPolicy(at=now, name="default"),
         CreateProjectPolicy(at=now, name="default"),
-        CreateDomain(at=now, name="default"),
-        CreateProject(at=now, project_id=project_id, name="default", domain="default"),
+        CreateDomain(at=now, name="default", spec=DomainSpec(allowed_docker_registries=(LOCAL,))),
+        CreateProject(at=now, project_id=_PROJECT, name="default", domain="default"),
         CreateResourceGroup(at=now, name="default", cell=Cell("default")),
-        CreateUser(
-            at=now,
-            user_id=user_id,
-            email=admin.email,
-            spec=UserSpec(username=admin.email.partition("@")[0], role=Role.SUPERADMIN, domain="default"),
-            password_hash=hash_password(admin.password),
-            projects=(project_id,),
-        ),
-        CreateKeypair(
-            at=now,
-            access_key=access_key,
-            user_id=user_id,
-            secret_sealed=secret_sealed,
-            spec=KeypairSpec(is_admin=True),
-        ),
     ]
+
+
+async def _administrator(settings: Settings, keyring: Keyring, admin: Admin, there: Directory) -> DirectoryCommand:
+    """He and his keypair; or, where he is there but has another one, this one too."""
+    now = datetime.now(UTC)
+    user_id = UserId(str(uuid5(NAMESPACE_URL, f"user/{admin.email}")))
+    secret = await keyring.seal(user_id, admin.secret_key, admin.access_key, _id(settings, admin.access_key))
+    keypair = NewKeypair(access_key=AccessKey(admin.access_key), secret_sealed=secret, spec=KeypairSpec(is_admin=True))
+    if user_id in there.users:
+        return CreateKeypair(at=now, user_id=user_id, **dict(keypair))
+    return CreateUser(
+        at=now,
+        user_id=user_id,
+        email=admin.email,
+        spec=UserSpec(username=admin.email.partition("@")[0], role=Role.SUPERADMIN, domain="default"),
+        password_hash=hash_password(admin.password, salt_for(settings, _id(settings, admin.email))),
+        projects=(_PROJECT,),
+        keypair=keypair,
+    )
 
 
 def _id_of(settings: Settings, command: DirectoryCommand) -> str:
     """One id for each thing set up here, so that a second set-up repeats commands instead of giving new ones."""
-    return str(uuid5(NAMESPACE_URL, f"{settings.deployment}/setup/{type(command).__name__}/{command.subject}"))
+    return _id(settings, f"{type(command).__name__}/{command.subject}")
+
+
+def _id(settings: Settings, thing: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"{settings.deployment}/setup/{thing}"))
 
 
 def main() -> None:

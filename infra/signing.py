@@ -57,13 +57,12 @@ def body_hash(body: bytes, algorithm: str = "sha256") -> str:
 
 
 class KeypairAuth(httpx.Auth):
-    """Signs every request of an httpx client, its body included."""
+    """Signs every request of an httpx client; its body too, unless it says otherwise, as uploads have to."""
 
-    requires_request_body = True
-
-    def __init__(self, access_key: str, secret_key: str) -> None:
+    def __init__(self, access_key: str, secret_key: str, *, covers_body: bool = True) -> None:
         self._access_key = access_key
         self._secret_key = secret_key
+        self.requires_request_body = covers_body
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         now = datetime.now(UTC)
@@ -75,7 +74,7 @@ class KeypairAuth(httpx.Auth):
             host=host,
             content_type=media_type(request.headers.get("Content-Type", "")),
             version=API_VERSION,
-            body_hash=body_hash(request.content),
+            body_hash=body_hash(request.content if self.requires_request_body else b""),
         )
         signature = sign(signing_key(self._secret_key, f"{now:%Y%m%d}", host), text)
         request.headers["Date"] = now.isoformat()

@@ -15,7 +15,9 @@ from psycopg.rows import class_row, scalar_row
 from domain.outcomes import CommandRefused, CommandUnneeded, ShardOpened
 from domain.scheduling.messages import (
     AgentEvent,
+    AgentExcluded,
     AgentFound,
+    AgentIncluded,
     AgentLost,
     AgentRegistered,
     AgentRemoved,
@@ -38,7 +40,7 @@ from projections.table import Index, Json, Keys, Projection, Rows, Table, bounde
 
 @dataclass(slots=True)
 class AgentRow:
-    """An agent as the scheduler knows it: `status` is ALIVE, LOST, RETIRED or REMOVED.
+    """An agent as the scheduler knows it: `status` is ALIVE, LOST, RETIRED or REMOVED. `excluded`: it gets nothing new.
 
     `slots` and `devices` (slot → device id → units) are what it has, `used` and `devices_used` what of it is given
     away. `holds` names the claims placed there, as `<attempt>/<session id>`. `last_contact` is its last word in this
@@ -49,6 +51,7 @@ class AgentRow:
     agent_id: str
     status: str
     status_changed_at: datetime
+    excluded: bool
     incarnation: int
     resource_group: str
     architecture: str
@@ -147,6 +150,10 @@ def fold(rows: Rows, told: Told) -> None:
             _stands(rows, told, event, "RETIRED").last_contact = event.at
         case AgentRemoved():
             _removed(rows, told, event)
+        case AgentExcluded() | AgentIncluded():
+            agent = rows.change(AGENTS, (told.key, event.agent_id))
+            agent.excluded = isinstance(event, AgentExcluded)
+            agent.last_offset = told.record.offset
         case PlacementDemanded():
             _demanded(rows, told, event)
         case PlacementDelayed():
@@ -174,6 +181,7 @@ def _registered(rows: Rows, told: Told, event: AgentRegistered) -> None:
         agent_id=event.agent_id,
         status="ALIVE",
         status_changed_at=event.at,
+        excluded=known is not None and known.excluded,
         incarnation=bounded(event.incarnation),
         resource_group=profile.resource_group,
         architecture=profile.architecture,
@@ -213,6 +221,7 @@ def _removed(rows: Rows, told: Told, event: AgentRemoved) -> None:
         claim.last_offset = told.record.offset
         if not claim.kernels:
             rows.remove(CLAIMS, key)
+    agent.excluded = False
     agent.used = {}
     agent.devices_used = {}
     agent.holds = []

@@ -12,12 +12,18 @@ _OCCUPYING: Final = "ended_at IS NULL AND status <> 'PENDING'"
 _HELD: Final = f"""
 SELECT slot,
        coalesce(sum(units) FILTER (WHERE owner = %(owner)s), 0)::bigint,
-       coalesce(sum(units) FILTER (WHERE domain = %(domain)s AND project = %(project)s), 0)::bigint,
+       coalesce(sum(units) FILTER (WHERE project_id = %(project_id)s), 0)::bigint,
        coalesce(sum(units) FILTER (WHERE domain = %(domain)s), 0)::bigint
 FROM (
-    SELECT owner, domain, project, slot, amount::bigint * cluster_size AS units
-    FROM session_list, jsonb_each_text(slots) AS each(slot, amount)
-    WHERE {_OCCUPYING} AND (owner = %(owner)s OR domain = %(domain)s)
+    SELECT owner, project_id, domain, slot, amount::bigint * cluster_size AS units
+    FROM (
+        SELECT s.owner, s.project_id, coalesce(d.name, s.domain) AS domain, s.slots, s.cluster_size
+        FROM session_list s
+        LEFT JOIN directory_projects p ON p.project_id = s.project_id
+        LEFT JOIN directory_domains d ON d.number = p.domain_number
+        WHERE {_OCCUPYING}
+    ) AS placed, jsonb_each_text(slots) AS each(slot, amount)
+    WHERE owner = %(owner)s OR domain = %(domain)s
 ) AS held
 GROUP BY slot"""
 
@@ -60,12 +66,12 @@ class Capacity:
 
 
 async def capacity(
-    db: Connection, *, owner: str, domain: str, project: str | None, owners: Sequence[str], groups: Sequence[str]
+    db: Connection, *, owner: str, domain: str, project_id: str | None, owners: Sequence[str], groups: Sequence[str]
 ) -> Capacity:
-    """For one keypair in a project (by name) of its domain; `owners`: whose use is told by resource group."""
+    """For one keypair in a project of its domain; `owners`: whose use is told by resource group."""
     return Capacity(
         await slot_names(db),
-        await _held(db, owner, domain, project),
+        await _held(db, owner, domain, project_id),
         await _held_by_group(db, owners),
         await _free(db, groups),
     )
@@ -77,8 +83,8 @@ async def slot_names(db: Connection, group: str | None = None) -> frozenset[str]
     return frozenset(name for (name,) in await cursor.fetchall())
 
 
-async def _held(db: Connection, owner: str, domain: str, project: str | None) -> Held:
-    cursor = await db.execute(_HELD, {"owner": owner, "domain": domain, "project": project})
+async def _held(db: Connection, owner: str, domain: str, project_id: str | None) -> Held:
+    cursor = await db.execute(_HELD, {"owner": owner, "domain": domain, "project_id": project_id})
     rows: list[tuple[Any, ...]] = await cursor.fetchall()
     return Held({row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows}, {row[0]: row[3] for row in rows})
 

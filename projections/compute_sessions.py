@@ -1,8 +1,7 @@
 """Whose sessions are there, and what of them runs where?   GraphQL: compute_session_list, compute_container_list
 
-Joins what sessions say with what the directory says about their owners. A session names its domain and project as they
-were called when it was requested. A name that was given to another thing since does not count; where the domain's own
-has changed, it is that of the session's owner.
+Joins what sessions say with what the directory says about their owners and projects. A session is told with the names
+that its project and domain have now, and once the project is gone with those they had when it was requested.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +21,11 @@ from projections.table import AnyTable, Json
 
 @dataclass(slots=True)
 class ListedSession(SessionRow):
-    """`user_id`, `email`, `full_name`: its owner, None once his keypair is gone. `agent_ids`: where its kernels are.
-
-    `project_id` is None once no project of that domain is called `project`.
-    """
+    """`user_id`, `email`, `full_name`: its owner, None once his keypair is gone. `agent_ids`: where its kernels are."""
 
     user_id: str | None
     email: str | None
     full_name: str | None
-    project_id: str | None
     agent_ids: list[str]
 
 
@@ -52,28 +47,25 @@ def _columns(table: AnyTable, alias: str, *without: str) -> sql.Composable:
     )
 
 
-_OWNER: Final[LiteralString] = """
+_JOINED: Final[LiteralString] = """
     LEFT JOIN directory_keypairs k ON k.access_key = s.owner
     LEFT JOIN directory_users u ON u.user_id = k.user_id
-    LEFT JOIN directory_domains ud ON ud.number = u.domain_number
-    LEFT JOIN directory_domains d ON d.name = s.domain AND d.named_at <= s.requested_at"""
-_DOMAIN: Final[LiteralString] = "coalesce(d.name, ud.name, s.domain) AS domain"
+    LEFT JOIN directory_projects p ON p.project_id = s.project_id
+    LEFT JOIN directory_domains d ON d.number = p.domain_number"""
+_DOMAIN: Final[LiteralString] = "coalesce(d.name, s.domain) AS domain"
 
 _SESSIONS = Listing(
     ListedSession,
     sql.SQL(
         "SELECT {}, "
         + _DOMAIN
-        + """, u.user_id, u.email, u.full_name, p.project_id, ARRAY(
+        + """, coalesce(p.name, s.project) AS project, u.user_id, u.email, u.full_name, ARRAY(
         SELECT DISTINCT c.agent_id FROM kernel_list c
         WHERE c.owner = s.owner AND c.session_id = s.session_id AND c.agent_id IS NOT NULL ORDER BY c.agent_id
     ) AS agent_ids
     FROM session_list s"""
-        + _OWNER
-        + """
-    LEFT JOIN directory_projects p ON p.domain_number = coalesce(d.number, ud.number) AND p.name = s.project
-        AND p.named_at <= s.requested_at"""
-    ).format(_columns(SESSION_LIST, "s", "domain")),
+        + _JOINED
+    ).format(_columns(SESSION_LIST, "s", "domain", "project")),
     fields={
         "id": Field("session_id"),
         "session_id": Field("session_id"),
@@ -115,7 +107,7 @@ _KERNELS = Listing(
         + """, u.user_id, s.image, s.architecture, s.slots, s.requested_at,
         array_position(s.kernels, c.kernel_id) AS place
     FROM kernel_list c JOIN session_list s ON s.owner = c.owner AND s.session_id = c.session_id"""
-        + _OWNER
+        + _JOINED
     ).format(_columns(KERNEL_LIST, "c")),
     fields={
         "id": Field("kernel_id"),

@@ -6,16 +6,18 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Final, Generic, LiteralString, TypeVar, cast
 
-from psycopg import sql
-from psycopg.rows import class_row, scalar_row
+from psycopg import DataError, sql
 
 from infra.postgres import Connection
+from projections import keyset
 from projections.filtering import LENGTH_MAX, BadQuery, Fields, condition, parse
+from projections.keyset import Column, Place
 
 R = TypeVar("R")
 
 LIMIT_MAX: Final = 1000
 _OFFSET_MAX: Final = 2**31 - 1
+_NEAR: Final = 1000  # an offset up to which items that are passed over may as well be made
 _ORDERS_MAX: Final = 16
 
 _ORDER = re.compile(r"[ \t\r\n]*([+-]?)[ \t\r\n]*([A-Za-z_][A-Za-z0-9_]*)[ \t\r\n]*(,|\Z)")
@@ -25,13 +27,14 @@ _ORDER = re.compile(r"[ \t\r\n]*([+-]?)[ \t\r\n]*([A-Za-z_][A-Za-z0-9_]*)[ \t\r\
 class Query:
     """Which part of a list: `filter` as of `projections.filtering`, `order` as in `+name,-created_at`.
 
-    No limit: all of it.
+    No limit: all of it. `after`: behind the page whose `next` it is, instead of an offset.
     """
 
     filter: str | None = None
     order: str | None = None
     limit: int | None = None
     offset: int = 0
+    after: str | None = None
 
 
 EVERYTHING: Final = Query()
@@ -39,10 +42,11 @@ EVERYTHING: Final = Query()
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
-    """`total` counts all that fit, on this page or not."""
+    """`total` counts all that fit, on this page or not. `next`: what to ask for the next page `after`."""
 
     items: Sequence[R]
     total: int
+    next: str | None = None
 
 
 Scope = tuple[LiteralString, Any]
@@ -64,21 +68,68 @@ class Listing(Generic[R]):
     async def page(self, db: Connection, query: Query, *scopes: Scope) -> Page[R]:
         """Raises `BadQuery`."""
         limit, offset = _within(query)
-        values: dict[str, Any] = {"limit": limit, "offset": offset}
+        order = _normal(query.order or "", self.fields)
+        columns = self._columns(order)
+        values: dict[str, Any] = {"limit": None if limit is None else limit + 1, "offset": offset}
         chosen = self._where(scopes, query.filter, values)
-        async with db.cursor(row_factory=class_row(self.row)) as cursor:
-            await cursor.execute(
-                sql.SQL("{}{} ORDER BY {} LIMIT %(limit)s OFFSET %(offset)s").format(
-                    self._select, chosen, self._order(query.order)
-                ),
-                values,
-            )
-            items = await cursor.fetchall()
-        if (items or offset == 0) and (limit is None or len(items) < limit):
+        here = chosen
+        try:
+            if query.after is not None:
+                here = [*chosen, keyset.behind(keyset.place_at(query.after, order, columns), columns, values)]
+            elif offset > _NEAR:
+                place = await self._place(db, offset, chosen, columns, values)
+                if place is None:
+                    return Page([], await self._count(db, chosen, values))
+                here = [*chosen, keyset.behind(place, columns, values)]
+                values["offset"] = 0
+            found = await self._rows(db, here, columns, values)
+        except DataError as error:
+            if query.after is None:
+                raise
+            raise keyset.malformed() from error
+        items = [self.row(*each[:-1]) for each in found[:limit]]
+        is_last = len(found) == len(items)
+        if is_last and query.after is None and (items or offset == 0):
             return Page(items, offset + len(items))
-        async with db.cursor(row_factory=scalar_row) as counting:
-            await counting.execute(sql.SQL("SELECT count(*) FROM ({}) AS listed{}").format(self.source, chosen), values)
-            return Page(items, int(await counting.fetchone() or 0))
+        following = None if is_last or not items else keyset.cursor_at(order, found[len(items) - 1][-1])
+        return Page(items, await self._count(db, chosen, values), following)
+
+    async def _rows(
+        self, db: Connection, where: Sequence[sql.Composable], columns: Sequence[Column], values: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """Each with its place behind its columns."""
+        statement = sql.SQL("SELECT {}, {} FROM ({}) AS listed{} ORDER BY {} LIMIT %(limit)s OFFSET %(offset)s")
+        cursor = await db.execute(
+            statement.format(
+                self._names, keyset.place_of(columns), self.source, _all_of(where), keyset.order_by(columns)
+            ),
+            values,
+        )
+        return await cursor.fetchall()
+
+    async def _place(
+        self,
+        db: Connection,
+        number: int,
+        where: Sequence[sql.Composable],
+        columns: Sequence[Column],
+        values: Mapping[str, Any],
+    ) -> Place | None:
+        """Of the item that has this number (from 1): for that, nothing else of the items before has to be made."""
+        one = sql.SQL("SELECT * FROM ({}) AS listed{} ORDER BY {} LIMIT 1 OFFSET %(before)s").format(
+            self.source, _all_of(where), keyset.order_by(columns)
+        )
+        cursor = await db.execute(
+            sql.SQL("SELECT {} FROM ({}) AS listed").format(keyset.place_of(columns), one),
+            {**values, "before": number - 1},
+        )
+        row = await cursor.fetchone()
+        return None if row is None else row[0]
+
+    async def _count(self, db: Connection, where: Sequence[sql.Composable], values: Mapping[str, Any]) -> int:
+        statement = sql.SQL("SELECT count(*) FROM ({}) AS listed{}").format(self.source, _all_of(where))
+        row = await (await db.execute(statement, values)).fetchone()
+        return 0 if row is None else int(row[0])
 
     async def all(self, db: Connection, *scopes: Scope) -> list[R]:
         """In the order of the key."""
@@ -90,11 +141,10 @@ class Listing(Generic[R]):
         return found.items[0] if len(found.items) == 1 else None
 
     @cached_property
-    def _select(self) -> sql.Composed:
-        names = sql.SQL(", ").join(sql.Identifier(each.name) for each in fields(cast(Any, self.row)))
-        return sql.SQL("SELECT {} FROM ({}) AS listed").format(names, self.source)
+    def _names(self) -> sql.Composed:
+        return sql.SQL(", ").join(sql.Identifier(each.name) for each in fields(cast(Any, self.row)))
 
-    def _where(self, scopes: Sequence[Scope], filter_: str | None, values: dict[str, Any]) -> sql.Composable:
+    def _where(self, scopes: Sequence[Scope], filter_: str | None, values: dict[str, Any]) -> list[sql.Composable]:
         conditions: list[sql.Composable] = []
         for text, value in scopes:
             if value is not None:
@@ -103,14 +153,14 @@ class Listing(Generic[R]):
                 conditions.append(sql.SQL(text).format(sql.Placeholder(name)))
         if filter_ is not None and filter_.strip():
             conditions.append(condition(parse(filter_), self.fields, values))
-        return sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
+        return conditions
 
-    def _order(self, order: str | None) -> sql.Composable:
-        parts = [
-            sql.SQL("{} DESC" if falling else "{}").format(sql.SQL(self.fields[name].stands_for))
-            for name, falling in parse_order(order or "", self.fields)
+    def _columns(self, order: str) -> list[Column]:
+        asked = [
+            Column(self.fields[name].stands_for, falling, self.fields[name].nullable)
+            for name, falling in parse_order(order, self.fields)
         ]
-        return sql.SQL(", ").join([*parts, *map(sql.SQL, self.key)])
+        return [*asked, *map(Column.of, self.key)]
 
 
 def parse_order(text: str, fields: Fields) -> list[tuple[str, bool]]:
@@ -133,6 +183,14 @@ def parse_order(text: str, fields: Fields) -> list[tuple[str, bool]]:
     return found
 
 
+def _normal(order: str, fields: Fields) -> str:
+    return ",".join(("-" if falling else "") + name for name, falling in parse_order(order, fields))
+
+
+def _all_of(conditions: Sequence[sql.Composable]) -> sql.Composable:
+    return sql.SQL(" WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
+
+
 def by_key(rows: Sequence[R], key: str) -> Mapping[str, R]:
     """The rows by that one of their fields, for who asked for many at once."""
     return {getattr(row, key): row for row in rows}
@@ -143,4 +201,6 @@ def _within(query: Query) -> tuple[int | None, int]:
         raise BadQuery("limit", "out_of_range", f"a page has 0 to {LIMIT_MAX} items")
     if not 0 <= query.offset <= _OFFSET_MAX:
         raise BadQuery("offset", "out_of_range", f"an offset is 0 to {_OFFSET_MAX}")
+    if query.offset and query.after is not None:
+        raise BadQuery("offset", "with_after", "a page behind another one has no offset")
     return query.limit, query.offset

@@ -17,6 +17,9 @@ from projections.table import Index, Json, Table
 @dataclass(slots=True)
 class SessionRow:
     """A session, living or ended. `slots` are per kernel, in units of `domain.slots`; `kernels` in order, main first.
+    `environ` names the variables it was given; their values are in the log only, sealed.
+
+    `domain` and `project`: what they were called when it was requested.
 
     `partition` and `first_offset` say where its events begin in session.events; `last_offset` is its last one so far.
     """
@@ -32,6 +35,7 @@ class SessionRow:
     result: str
     exit_code: int | None
     project: str
+    project_id: str | None
     domain: str
     resource_group: str
     cell: str
@@ -39,7 +43,7 @@ class SessionRow:
     cluster_size: int
     tag: str | None
     slots: Json
-    environ: Json
+    environ: list[str]
     startup_command: str | None
     attempt: int
     kernels: list[str]

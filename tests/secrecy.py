@@ -1,4 +1,5 @@
-"""Where a secret stands in clear that should be known to its owner alone: the log, the database, what processes say."""
+"""Where a secret stands in clear that should be known to its owner alone: in the log, in the database, in what
+processes say, or in what agents keep."""
 
 from collections.abc import AsyncIterator, Collection
 
@@ -18,7 +19,7 @@ async def places_of(stack: Stack, secrets: Collection[str]) -> list[str]:
     async for kind, place, text in _everything(stack):
         seen.add(kind)
         found += [f"{secret[:4]}… in {place}" for secret in secrets if secret.encode() in text]
-    assert seen == {"log", "table", "file"}
+    assert seen == {"log", "table", "file", "agent"}
     return found
 
 
@@ -38,3 +39,6 @@ async def _everything(stack: Stack) -> AsyncIterator[tuple[str, str, bytes]]:
                 yield "table", name, text.encode()
     for file in (settings.data_dir / "logs").glob("*.log"):
         yield "file", file.name, file.read_bytes()
+    for file in (settings.data_dir / "agents").rglob("*"):
+        if file.is_file():
+            yield "agent", str(file.relative_to(settings.data_dir)), file.read_bytes()

@@ -59,6 +59,7 @@ async def running_stack(
     """Everything up and ready; stopped, and its database dropped, when the block ends."""
     name = f"stack_{uuid4().hex[:10]}"
     url = await _create_database(database, name)
+    port = ports(folder, "api")["api"]
     chosen: dict[str, Any] = {
         "data_dir": folder,
         "kafka": kafka,
@@ -67,7 +68,8 @@ async def running_stack(
         "topic_prefix": f"{name}.",
         "master_key": new_key(),
         "internal_key": new_key(),
-        "api_port": ports(folder, "api")["api"],
+        "api_port": port,
+        "api_url": f"http://127.0.0.1:{port}",
         "partitions": 3,
         "agent_runtime": "fake",
         "agent_slots": _SLOTS,
@@ -82,11 +84,17 @@ async def running_stack(
             keys = {settings.master_key.get_secret_value(), settings.internal_key.get_secret_value()}
             stack = Stack(settings, admin, supervisor, crashes, {admin.password, admin.secret_key} | keys)
             for child, arguments in processes.items():
-                await supervisor.start(_child(child, arguments, settings.environment()))
+                await supervisor.start(_child(child, arguments, _known_to(arguments, settings)))
             await _until_ready(stack)
             yield stack
     finally:
         await _drop_database(database, name)
+
+
+def _known_to(arguments: Sequence[str], settings: Settings) -> dict[str, str]:
+    """Agents run where people's code runs: they are told nothing that opens secrets."""
+    kept = {"REFOLD_MASTER_KEY", "REFOLD_DATABASE"} if arguments[0] == "agents" else set()
+    return {name: text for name, text in settings.environment().items() if name not in kept}
 
 
 def _child(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from agents.daemon import Daemon
+from agents.environ import asking
 from agents.fake import FakeRuntime
 from agents.journal import Journal
 from domain.context import AnyContext
@@ -48,6 +49,7 @@ class Whole:
         self.settings = Settings.model_validate(
             {"partitions": 1, "agent_heartbeat_seconds": 0.05, "agent_id": AGENT} | settings
         )
+        self.api_url = self.settings.api_url
         self.folder = folder
         self.log = MemoryLog(
             {self.settings.topic_prefix + topic.name: topic.partitions for topic in all_topics(self.settings)}
@@ -64,12 +66,12 @@ class Whole:
         """An agent that is killed when the block ends: it says no goodbye, and its kernels run on."""
         runtime = FakeRuntime(self.folder / "runtime", **fake)
         journal = Journal(self.folder / "journal.sqlite")
-        daemon = Daemon(
-            self.settings, AGENT, profile, self.log, Sender(self.settings, self.log, "test"), runtime, journal
-        )
+        sender = Sender(self.settings, self.log, "test")
         try:
-            async with _running(daemon.run()):
-                yield runtime
+            async with asking(self.settings, self.api_url) as environs:
+                daemon = Daemon(self.settings, AGENT, profile, self.log, sender, runtime, environs, journal)
+                async with _running(daemon.run()):
+                    yield runtime
         finally:
             for task in asyncio.all_tasks():
                 if task.get_name().startswith("kernel "):

@@ -14,12 +14,13 @@ import uvloop
 from domain.contexts import CONTEXTS
 from infra.kafka import KafkaLog
 from infra.log import LogError, Partition
-from infra.postgres import open_pool
+from infra.postgres import Pool, open_pool
 from infra.settings import Settings, settings
 from infra.telemetry import configure_logging, serve_health
 from infra.topics import events
+from workers.errands import ERRANDS, Errands, registry_passwords
 from workers.handlers import run_handlers
-from workers.ownership import Ownership, ShardId
+from workers.ownership import Ownership, Runs, ShardId
 from workers.shard import Shard
 
 _log = structlog.get_logger("workers")
@@ -41,7 +42,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    part: Annotated[Part, typer.Option(help="Shards decide, handlers keep projections and watch agents.")] = Part.ALL,
+    part: Annotated[
+        Part, typer.Option(help="Shards decide and run errands, handlers keep projections and watch agents.")
+    ] = Part.ALL,
 ) -> None:
     """Run a Refold worker until it is told to stop; any number of them share the work. Settings: REFOLD_*."""
     configure_logging(settings(), f"workers-{part.value}")
@@ -58,8 +61,8 @@ async def _run(config: Settings, part: Part) -> None:
             pool,
             worker_id,
             config.lease_seconds,
-            [(name, number) for name in CONTEXTS for number in range(config.partitions)],
-            lambda shard: _shard(config, log, shard, worker_id),
+            [(ERRANDS, 0), *((name, number) for name in CONTEXTS for number in range(config.partitions))],
+            lambda shard: _leased(config, log, pool, shard, worker_id),
         )
 
         async def ready() -> str | None:
@@ -91,8 +94,10 @@ async def _end(*tasks: "asyncio.Task[Any]") -> None:
         os._exit(1)  # not sys.exit, which would wait for Faust's thread
 
 
-def _shard(config: Settings, log: KafkaLog, shard: ShardId, worker_id: str) -> Shard:
+def _leased(config: Settings, log: KafkaLog, pool: Pool, shard: ShardId, worker_id: str) -> Runs:
     context, number = shard
+    if context == ERRANDS:
+        return Errands(config, log, worker_id, registry_passwords(config, pool))
     return Shard(config, log, CONTEXTS[context], number, worker_id)
 
 

@@ -1,4 +1,5 @@
-"""Which worker runs which shard: leases in Postgres, shared out evenly among the living workers.
+"""Which worker runs which shard: leases in Postgres, shared out evenly among the living workers. A shard here is
+whatever one worker at a time is to run: the errands have a lease too.
 
 A lease only saves work: two workers that both believe they own a partition are harmless, since the log fences the older
 one. So Postgres being away changes nothing for the shards that run, and a fenced shard first asks here before it opens
@@ -8,7 +9,7 @@ again.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Protocol
 
 import structlog
 from psycopg import AsyncConnection
@@ -16,12 +17,19 @@ from psycopg_pool import AsyncConnectionPool
 
 from infra.log import Fenced, LogError
 from workers import metrics
-from workers.shard import Shard
 
 _log = structlog.get_logger(__name__)
 
 ShardId = tuple[str, int]
 """A context's name and a partition number."""
+
+
+class Runs(Protocol):
+    """What a lease is for."""
+
+    async def run(self) -> None:
+        """Ends by an error or by being cancelled."""
+
 
 _ALIVE: LiteralString = """
 INSERT INTO workers (worker_id, seen_at) VALUES (%(worker)s, clock_timestamp())
@@ -85,7 +93,7 @@ class Ownership:
         worker_id: str,
         lease_seconds: float,
         shards: Sequence[ShardId],
-        open_shard: Callable[[ShardId], Shard],
+        open_shard: Callable[[ShardId], Runs],
     ) -> None:
         self._pool = pool
         self._worker_id = worker_id

@@ -1,10 +1,11 @@
 # ruff: noqa: ARG002 (arguments that the schema has)
-"""What clients ask for that is not kept here yet: folders, images, model services. There are none of them."""
+"""What clients ask for that is not kept here yet: folders and model services. There are none of them."""
 
 from datetime import datetime
 
 import strawberry
 
+from api.graphql.images.types import Image
 from api.graphql.lists import PaginatedList
 from api.graphql.scalars import UUID, BigInt, JSONString
 
@@ -29,36 +30,6 @@ class VirtualFolder:
     num_files: int | None
     cur_size: BigInt | None
     cloneable: bool | None
-
-
-@strawberry.type
-class KVPair:
-    key: str | None
-    value: str | None
-
-
-@strawberry.type
-class ResourceLimit:
-    key: str | None
-    min: str | None
-    max: str | None
-
-
-@strawberry.type
-class Image:
-    name: str | None
-    humanized_name: str | None
-    tag: str | None
-    registry: str | None
-    architecture: str | None
-    digest: str | None
-    labels: list[KVPair] | None
-    aliases: list[str] | None
-    size_bytes: BigInt | None
-    resource_limits: list[ResourceLimit] | None
-    supported_accelerators: list[str] | None
-    installed: bool | None
-    installed_agents: list[str] | None
 
 
 @strawberry.type
@@ -152,21 +123,6 @@ class Absent:
         self, limit: int, offset: int, filter: str | None = None, order: str | None = None
     ) -> PaginatedList[StorageVolume] | None:
         return PaginatedList(items=[], total_count=0)
-
-    @strawberry.field
-    async def image(self, reference: str) -> Image | None:
-        return None
-
-    @strawberry.field
-    async def images(
-        self,
-        is_installed: bool | None = None,
-        is_operation: bool | None = None,
-        domain: str | None = None,
-        group: str | None = None,
-        scaling_group: str | None = None,
-    ) -> list[Image] | None:
-        return []
 
     @strawberry.field
     async def endpoint(self, endpoint_id: UUID) -> Endpoint | None:

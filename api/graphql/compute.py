@@ -235,6 +235,11 @@ class Agent:
         key = (self.row.agent_id, statuses(status))
         return [ComputeContainer.of(each) for each in await info.context.loaders.kernels_of_agents.load(key)]
 
+    @strawberry.field
+    async def installed_images(self, info: Info) -> list[str] | None:
+        """Canonical references of the images it has, registered or not."""
+        return list(await info.context.loaders.images_of_agents.load(self.row.agent_id))
+
     @classmethod
     def of(cls, row: AgentRow) -> "Agent":
         nothing = JSONString({})
@@ -246,7 +251,7 @@ class Agent:
             region="",
             architecture=row.architecture,
             scaling_group=row.resource_group,
-            schedulable=row.status == "ALIVE",
+            schedulable=row.status == "ALIVE" and not row.excluded,
             available_slots=shown(row.slots),
             occupied_slots=shown(row.used),
             addr=row.address,

@@ -277,11 +277,11 @@ def user_changes(props: UserInput | ModifyUserInput) -> Any:
     told = changes(props)
     active = told.pop("active", None)
     if "status" in told:
-        told["status"] = _one_of(UserStatus, told["status"], "status")
+        told["status"] = one_of(UserStatus, told["status"], "status")
     elif active is not None:
         told["status"] = UserStatus.ACTIVE if active else UserStatus.INACTIVE
     if "role" in told:
-        told["role"] = _one_of(Role, told["role"], "role")
+        told["role"] = one_of(Role, told["role"], "role")
     if named(props).get("sudo_session_enabled"):
         raise Refused("not_supported", "sudo sessions are not supported", "sudo_session_enabled")
     if named(props).get("totp_activated"):
@@ -296,7 +296,7 @@ def ids(texts: list[str] | None, field: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts or ()))
 
 
-def _one_of(kind: type[StrEnum], text: str, field: str) -> StrEnum:
+def one_of(kind: type[StrEnum], text: str, field: str) -> StrEnum:
     try:
         return kind(text.lower())
     except ValueError:

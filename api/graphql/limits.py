@@ -49,6 +49,8 @@ _LISTS: Final = frozenset(
         "compute_sessions",
         "compute_containers",
         "dependencies",
+        "images",
+        "container_registries",
     }
 )
 

@@ -16,14 +16,18 @@ WHOLE: Final = Query(limit=LIMIT_MAX)
 
 @strawberry.type
 class PaginatedList(Generic[T]):
-    """`total_count`: of all that fit, on this page or not."""
+    """`total_count`: of all that fit, on this page or not. `next`: what to ask `after` for the next page, if any.
+
+    That takes as long for the last page as for the first, and a large `offset` does not.
+    """
 
     items: list[T]
     total_count: int
+    next: str | None = None
 
 
 def listed(items: Sequence[T], page: Page[Any]) -> PaginatedList[T]:
-    return PaginatedList(items=list(items), total_count=page.total)
+    return PaginatedList(items=list(items), total_count=page.total, next=page.next)
 
 
 def whole(found: PaginatedList[T], pages: str) -> list[T]:
@@ -37,12 +41,18 @@ def whole(found: PaginatedList[T], pages: str) -> list[T]:
 
 
 def query_of(
-    limit: int, offset: int, filter_: str | None, order: str | None, order_key: str | None, order_asc: bool | None
+    limit: int,
+    offset: int,
+    filter_: str | None,
+    order: str | None,
+    order_key: str | None,
+    order_asc: bool | None,
+    after: str | None = None,
 ) -> Query:
     """`order_key` and `order_asc` are how older clients say `order`."""
     if order is None and order_key is not None:
         order = ("-" if order_asc is False else "+") + order_key
-    return Query(filter=filter_, order=order, limit=limit, offset=offset)
+    return Query(filter=filter_, order=order, limit=limit, offset=offset, after=after)
 
 
 def statuses(text: str | None) -> tuple[str, ...] | None:

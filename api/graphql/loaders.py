@@ -6,10 +6,11 @@ from contextlib import AbstractAsyncContextManager
 
 from strawberry.dataloader import DataLoader
 
+from domain.directory.images import ImageKey
 from infra.postgres import Connection
 from projections import compute_sessions
 from projections.compute_sessions import ListedKernel, ListedSession
-from projections.directory import keypairs, tenants, users
+from projections.directory import images, keypairs, tenants, users
 from projections.directory.keypairs import ListedKeypair
 from projections.directory.tenants import Membership
 from projections.directory.users import ListedUser
@@ -30,6 +31,8 @@ class Loaders:
         )
         self.sessions_of_keypairs = DataLoader(self._sessions_of_keypairs)
         self.kernels_of_agents = DataLoader(self._kernels_of_agents)
+        self.images_of_agents = DataLoader(self._images_of_agents)
+        self.agents_with_images = DataLoader(self._agents_with_images)
 
     async def _users(self, user_ids: list[str]) -> Sequence[ListedUser | None]:
         async with self._db() as db:
@@ -64,6 +67,16 @@ class Loaders:
             for statuses, agent_ids in _by_statuses(asked).items():
                 found[statuses] = await compute_sessions.containers_of_agents(db, agent_ids, statuses)
         return [found[statuses][agent_id] for agent_id, statuses in asked]
+
+    async def _images_of_agents(self, agent_ids: list[str]) -> Sequence[Sequence[str]]:
+        async with self._db() as db:
+            found = await images.references_on_agents(db, agent_ids)
+        return [found[agent_id] for agent_id in agent_ids]
+
+    async def _agents_with_images(self, wanted: list[ImageKey]) -> Sequence[Sequence[str]]:
+        async with self._db() as db:
+            found = await images.agents_with(db, wanted)
+        return [found[key] for key in wanted]
 
 
 def _by_statuses(asked: Sequence[tuple[str, Statuses]]) -> Mapping[Statuses, list[str]]:

@@ -4,17 +4,15 @@
 it is deleted.
 """
 
-import secrets
-import string
 from collections.abc import Sequence
-from typing import Any, Final
-from uuid import uuid4
+from typing import Any
 
 import strawberry
 from strawberry import UNSET
 
 from api.authority import sees_project
 from api.graphql.asking import Asking, Info
+from api.graphql.images.mutations import ImageMutations
 from api.graphql.inputs import (
     CreateGroupInput,
     CreateKeypairPolicyInput,
@@ -54,10 +52,11 @@ from api.graphql.payloads import (
     done,
 )
 from api.graphql.scalars import UUID
+from api.making import new_keypair
 from api.passwords import LENGTH_MAX, hashed
 from api.secrets import sealed
 from api.writing import now
-from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
     CreateResourceGroup,
@@ -116,14 +115,12 @@ from domain.directory.messages.users import (
     UserSpec,
     UserStatus,
 )
-from domain.messages import AccessKey, Command, Refused
-
-_ACCESS_KEY_ALPHABET: Final = string.ascii_uppercase + string.digits
-_SECRET_KEY_ALPHABET: Final = string.ascii_letters + string.digits + "_-"
+from domain.messages import AccessKey, Command, ProjectId, Refused
+from infra.secrets import salt_for
 
 
 @strawberry.type
-class Mutation:
+class Mutation(ImageMutations):
     # -- domains -----------------------------------------------------------------------------------------------------
 
     @strawberry.mutation
@@ -203,22 +200,24 @@ class Mutation:
         """He gets a keypair with it, as main one."""
 
         async def doing() -> str:
-            user_id = UserId(str(uuid4()))
+            command_id = info.context.next_id()
+            user_id = UserId(command_id)
             told = user_changes(props)
             told["username"] = told.get("username") or email  # the public client says "" where it says none
             projects = tuple(ProjectId(each) for each in ids(props.group_ids or None, "group_ids"))
+            wanted = UserSpec(**told)
+            is_admin = wanted.role in {Role.ADMIN, Role.SUPERADMIN}
+            keypair, _ = await new_keypair(info.context.services, user_id, command_id, KeypairSpec(is_admin=is_admin))
             create = CreateUser(
                 at=now(),
                 user_id=user_id,
                 email=email,
-                spec=UserSpec(**told),
-                password_hash=await _hash_of(props.password),
+                spec=wanted,
+                password_hash=await _hash_of(info.context, props.password),
                 projects=projects,
+                keypair=keypair,
             )
             await info.context.give([create])
-            is_admin = create.spec.role in {Role.ADMIN, Role.SUPERADMIN}
-            keypair, _ = await _new_keypair(info.context, user_id, KeypairSpec(is_admin=is_admin))
-            await info.context.give([keypair])
             return user_id
 
         return await done(UserDone, doing)
@@ -234,7 +233,7 @@ class Mutation:
             if told or projects is not None:
                 given.append(ModifyUser(at=now(), user_id=user_id, changes=told, projects=projects))
             if props.password:
-                password_hash = await _hash_of(props.password)
+                password_hash = await _hash_of(info.context, props.password)
                 given.append(SetUserPassword(at=now(), user_id=user_id, password_hash=password_hash))
             if props.totp_activated is False and info.context.directory.users[user_id].totp_secret is not None:
                 given.append(SetUserTotp(at=now(), user_id=user_id, secret=None))
@@ -265,7 +264,9 @@ class Mutation:
 
         async def doing() -> str:
             user = info.context.user_of(user_id)
-            create, secret_key = await _new_keypair(info.context, user.user_id, KeypairSpec(**spec(props)))
+            wanted = KeypairSpec(**spec(props))
+            new, secret_key = await new_keypair(info.context.services, user.user_id, info.context.next_id(), wanted)
+            create = CreateKeypair(at=now(), user_id=user.user_id, **dict(new))
             await info.context.give([create])
             secret.append(secret_key)
             return create.access_key
@@ -474,24 +475,11 @@ async def _revoke_all(info: Info, kind: GranteeKind, grantee: str) -> Done:
     return await _do(info, lambda: RevokeAllResourceGroups(at=now(), to=Grantee(kind=kind, id=grantee)))
 
 
-async def _hash_of(password: str) -> str:
+async def _hash_of(asking: Asking, password: str) -> str:
     """Of a first password, which its owner is to change: as easy as whoever gives it likes."""
     if not 1 <= len(password) <= LENGTH_MAX:
         raise Refused("password_length", f"a password has 1 to {LENGTH_MAX} characters", "password")
-    return await hashed(password)
-
-
-async def _new_keypair(asking: Asking, user_id: UserId, wanted: KeypairSpec) -> tuple[CreateKeypair, str]:
-    """The command, and the secret key that is sealed in it."""
-    access_key = AccessKey("AKIA" + _random(_ACCESS_KEY_ALPHABET, 16))
-    secret_key = _random(_SECRET_KEY_ALPHABET, 40)
-    secret = await sealed(asking.services, user_id, secret_key, access_key, asking.next_id())
-    command = CreateKeypair(at=now(), access_key=access_key, user_id=user_id, secret_sealed=secret, spec=wanted)
-    return command, secret_key
-
-
-def _random(alphabet: str, length: int) -> str:
-    return "".join(secrets.choice(alphabet) for _ in range(length))
+    return await hashed(password, salt_for(asking.services.settings, asking.next_id()))
 
 
 async def _with_sealed_token(asking: Asking, group: str, told: dict[str, Any]) -> dict[str, Any]:

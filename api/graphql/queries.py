@@ -6,6 +6,7 @@ from api.graphql import reading
 from api.graphql.absent import Absent
 from api.graphql.asking import Info
 from api.graphql.compute import Agent, ComputeContainer, ComputeSession
+from api.graphql.images.queries import ImageQueries
 from api.graphql.lists import PaginatedList, query_of, whole
 from api.graphql.scalars import UUID
 from api.graphql.types import (
@@ -22,7 +23,7 @@ from api.graphql.types import (
 
 
 @strawberry.type
-class Query(Absent):
+class Query(ImageQueries, Absent):
     # -- tenants -----------------------------------------------------------------------------------------------------
 
     @strawberry.field
@@ -89,6 +90,7 @@ class Query(Absent):
         order: str | None = None,
         order_key: str | None = None,
         order_asc: bool | None = None,
+        after: str | None = None,
         domain_name: str | None = None,
         group_id: UUID | None = None,
         is_active: bool | None = None,
@@ -96,7 +98,7 @@ class Query(Absent):
     ) -> PaginatedList[User] | None:
         return await reading.user_list(
             info.context,
-            query_of(limit, offset, filter, order, order_key, order_asc),
+            query_of(limit, offset, filter, order, order_key, order_asc, after),
             domain_name=domain_name,
             project_id=group_id,
             active=is_active,
@@ -127,13 +129,14 @@ class Query(Absent):
         order: str | None = None,
         order_key: str | None = None,
         order_asc: bool | None = None,
+        after: str | None = None,
         domain_name: str | None = None,
         email: str | None = None,
         is_active: bool | None = None,
     ) -> PaginatedList[Keypair] | None:
         return await reading.keypair_list(
             info.context,
-            query_of(limit, offset, filter, order, order_key, order_asc),
+            query_of(limit, offset, filter, order, order_key, order_asc, after),
             domain_name=domain_name,
             email=email,
             active=is_active,
@@ -249,6 +252,7 @@ class Query(Absent):
         order: str | None = None,
         order_key: str | None = None,
         order_asc: bool | None = None,
+        after: str | None = None,
         domain_name: str | None = None,
         group_id: str | None = None,
         access_key: str | None = None,
@@ -256,7 +260,7 @@ class Query(Absent):
     ) -> PaginatedList[ComputeSession] | None:
         return await reading.compute_session_list(
             info.context,
-            query_of(limit, offset, filter, order, order_key, order_asc),
+            query_of(limit, offset, filter, order, order_key, order_asc, after),
             status=status,
             domain_name=domain_name,
             project_id=group_id,

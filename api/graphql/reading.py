@@ -19,7 +19,7 @@ from api.graphql.types import (
     UserPolicy,
 )
 from api.problems import Problem
-from domain.directory.messages.common import ProjectId
+from domain.messages import ProjectId
 from projections import agents, compute_sessions
 from projections.compute_sessions import ListedKernel, ListedSession
 from projections.directory import groups, keypairs, policies, tenants, users

@@ -171,7 +171,7 @@ class Keypair:
     modified_at: datetime | None
     last_used: datetime | None
     rate_limit: int | None
-    num_queries: int | None
+    num_queries: BigInt | None
     concurrency_used: int | None
     ssh_public_key: str | None
     full_name: str | None
@@ -216,7 +216,7 @@ class Keypair:
             modified_at=row.modified_at,
             last_used=row.last_used,
             rate_limit=row.rate_limit,
-            num_queries=row.num_queries,
+            num_queries=BigInt(row.num_queries),
             concurrency_used=row.concurrency_used,
             ssh_public_key=row.ssh_public_key,
             full_name=row.full_name,

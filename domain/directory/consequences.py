@@ -1,23 +1,80 @@
-"""What follows from an event of the directory: the sessions of a keypair are told what they may do now."""
+"""What follows from an event of the directory.
+
+The sessions of a keypair are told what they may do now; agents get orders about images.
+"""
 
 from collections.abc import Iterable, Sequence
 
-from domain.context import Alarm, Context, Send
+from domain.context import PLACEMENTS, Alarm, Context, Send
 from domain.directory.decider import decide
 from domain.directory.folding import evolve
 from domain.directory.messages import COMMANDS, EVENTS, DirectoryCommands, DirectoryEvents
 from domain.directory.messages.keypairs import KeypairCreated, KeypairDeleted, KeypairModified
 from domain.directory.messages.policies import KeypairPolicyPut
+from domain.directory.messages.tasks import (
+    PassTaskDeadline,
+    PreloadImages,
+    ScanRegistries,
+    TaskEnded,
+    TaskProgressed,
+    TaskStarted,
+    UnloadImages,
+)
 from domain.directory.messages.tenants import DomainModified
 from domain.directory.messages.users import UserModified
 from domain.directory.state import Directory
 from domain.messages import AccessKey
+from domain.placements import PullImages, RemoveImages, StopImageTask
 from domain.session.messages import SetSessionLimits
 
 NAME = "directory"
 
 
 def consequences(event: DirectoryEvents, before: Directory) -> Sequence[Send]:
+    match event:
+        case TaskStarted():
+            return _image_orders(event)
+        case TaskEnded():
+            return _stops(event, before)
+        case _:
+            return _limits(event, before)
+
+
+def alarm(event: DirectoryEvents, _before: Directory) -> Alarm | None:
+    """A background task has a deadline. What else expires is seen to be so when it is asked for."""
+    match event:
+        case TaskStarted() | TaskProgressed():
+            due = event.deadline
+            return Alarm(event.task_id, due, PassTaskDeadline(at=due, task_id=event.task_id, deadline=due))
+        case TaskEnded():
+            return Alarm(event.task_id, None)
+        case _:
+            return None
+
+
+def _image_orders(event: TaskStarted) -> Sequence[Send]:
+    match event.work:
+        case PreloadImages(references=references, agents=agents):
+            order: type[PullImages] | type[RemoveImages] = PullImages
+        case UnloadImages(references=references, agents=agents):
+            order = RemoveImages
+        case ScanRegistries():  # a worker sees to it
+            return []
+    return [
+        Send(PLACEMENTS, order(at=event.at, agent_id=agent_id, task_id=event.task_id, references=references))
+        for agent_id in agents
+    ]
+
+
+def _stops(event: TaskEnded, before: Directory) -> Sequence[Send]:
+    """Who is still at work need not be."""
+    return [
+        Send(PLACEMENTS, StopImageTask(at=event.at, agent_id=agent_id, task_id=event.task_id))
+        for agent_id in before.tasks[event.task_id].agents_at_work
+    ]
+
+
+def _limits(event: DirectoryEvents, before: Directory) -> Sequence[Send]:
     concerned = list(_concerned(event, before))
     if not concerned:
         return []
@@ -28,11 +85,6 @@ def consequences(event: DirectoryEvents, before: Directory) -> Sequence[Send]:
         for access_key, allowed in limits.items()
         if allowed != before.limits(access_key)
     ]
-
-
-def alarm(_event: DirectoryEvents, _before: Directory) -> Alarm | None:
-    """Nothing here has a deadline: what has expired is seen to be so when it is asked for."""
-    return None
 
 
 def _concerned(event: DirectoryEvents, before: Directory) -> Iterable[AccessKey]:

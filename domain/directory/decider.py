@@ -2,14 +2,27 @@
 
 from typing import Any, assert_never
 
-from domain.directory.deciding import cluster, groups, keypairs, personal, policies, signing_in, tenants, users
+from domain.directory.deciding import (
+    cluster,
+    groups,
+    images,
+    keypairs,
+    personal,
+    policies,
+    signing_in,
+    tasks,
+    tenants,
+    users,
+)
 from domain.directory.deciding.references import Events
 from domain.directory.messages import DirectoryCommands
 from domain.directory.messages.cluster import ClusterCommands
 from domain.directory.messages.groups import GroupCommands
+from domain.directory.messages.images import ImageCommands, ImageReports
 from domain.directory.messages.keypairs import KeypairCommands
 from domain.directory.messages.personal import PersonalCommands
 from domain.directory.messages.policies import PolicyCommands
+from domain.directory.messages.tasks import TaskCommands, TaskReports
 from domain.directory.messages.tenants import TenantCommands
 from domain.directory.messages.users import SignInCommands, UserCommands
 from domain.directory.state import Directory
@@ -34,6 +47,10 @@ def decide(command: DirectoryCommands, state: Directory) -> Events:
         return personal.decide(command, state)
     if isinstance(command, ClusterCommands):
         return cluster.decide(command, state)
+    if isinstance(command, ImageCommands | ImageReports):
+        return images.decide(command, state)
+    if isinstance(command, TaskCommands | TaskReports):
+        return tasks.decide(command, state)
     assert_never(command)
 
 

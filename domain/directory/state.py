@@ -3,20 +3,32 @@
 The api folds the same to let people in.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from immutables import Map
 
+from domain.directory.images import Image, ImageKey, canonical_names
 from domain.directory.messages.cluster import ManagerStatus
-from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import GranteeKind, PresetSpec, ResourceGroupSpec
+from domain.directory.messages.images import (
+    LOCAL,
+    Architecture,
+    ImageReference,
+    LocalImage,
+    RegistrySpec,
+    RegistryType,
+)
 from domain.directory.messages.keypairs import KeypairSpec, SshKeypair
 from domain.directory.messages.personal import DotfileScope, Template, TemplateId
 from domain.directory.messages.policies import KeypairPolicySpec, ProjectPolicySpec, UserPolicySpec
+from domain.directory.messages.tasks import TaskId
 from domain.directory.messages.tenants import DomainSpec, ProjectSpec, ProjectType
 from domain.directory.messages.users import UserSpec
-from domain.messages import AccessKey, Cell
+from domain.directory.tasks import Task
+from domain.messages import AccessKey, AgentId, Cell, ProjectId
 from domain.session.messages import Limits
 
 OwnerKey = tuple[DotfileScope, str]
@@ -24,6 +36,9 @@ OwnerKey = tuple[DotfileScope, str]
 
 PresetKey = tuple[str | None, str]
 """Resource group (None: all of them) and name."""
+
+LOCAL_REGISTRY = RegistrySpec(url="http://localhost", registry_type=RegistryType.LOCAL)
+"""There from the beginning; its URL is never asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +165,16 @@ class Directory:
     dotfiles: Map[OwnerKey, Map[str, Dotfile]] = field(default_factory=Map)
     announcement: Announcement = Announcement()
     manager_status: ManagerStatus = ManagerStatus.RUNNING
+    registries: Map[str, RegistrySpec] = field(default_factory=lambda: Map({LOCAL: LOCAL_REGISTRY}))
+    images: Map[ImageKey, Image] = field(default_factory=Map)
+    aliases: Map[str, Map[Architecture, ImageReference]] = field(default_factory=Map)
+    agent_images: Map[AgentId, Map[ImageKey, LocalImage]] = field(default_factory=Map)
+    tasks: Map[TaskId, Task] = field(default_factory=Map)
     projects_by_name: Map[tuple[str, str], ProjectId] = field(default_factory=Map)
     users_by_email: Map[str, UserId] = field(default_factory=Map)
     users_by_name: Map[str, UserId] = field(default_factory=Map)
     users_by_sign_in: Map[str, UserId] = field(default_factory=Map)
+    agents_by_image: Map[ImageKey, frozenset[AgentId]] = field(default_factory=Map)
 
     # -- who ---------------------------------------------------------------------------------------------------------
 
@@ -209,3 +230,39 @@ class Directory:
         """By path; empty if he has none."""
         found: Map[str, Dotfile] = self.dotfiles.get((scope, owner_id), Map())
         return found
+
+    # -- images ------------------------------------------------------------------------------------------------------
+
+    def resolve_image(self, name: str, architecture: str, registries: Container[str] | None = None) -> Image | None:
+        """The image that a name means: an alias, a canonical reference, or what is short for one.
+
+        Images of other registries than these count as if they did not exist; None: all count.
+        """
+
+        def found(reference: str | None) -> Image | None:
+            image = None if reference is None else self.images.get((reference, architecture))
+            return image if image is not None and (registries is None or image.registry in registries) else None
+
+        if (aliased := found(self.alias(name).get(architecture))) is not None:
+            return aliased
+        meant = map(found, canonical_names(name, sorted(self.registries)))
+        return next((image for image in meant if image is not None), None)
+
+    def alias(self, name: str) -> Map[Architecture, ImageReference]:
+        """What an alias means for each architecture; empty if there is no such alias."""
+        found: Map[Architecture, ImageReference] = self.aliases.get(name, Map())
+        return found
+
+    def registry_of(self, reference: str) -> str:
+        """The registry that has images under such references; `local` where none of the others does."""
+        host = reference.partition("/")[0]
+        return host if host in self.registries else LOCAL
+
+    def images_of(self, agent_id: AgentId) -> Map[ImageKey, LocalImage]:
+        """What the agent has, as far as it has told."""
+        found: Map[ImageKey, LocalImage] = self.agent_images.get(agent_id, Map())
+        return found
+
+    def agents_with(self, reference: str, architecture: str) -> list[AgentId]:
+        """The agents that have the image already."""
+        return sorted(self.agents_by_image.get((reference, architecture), frozenset()))

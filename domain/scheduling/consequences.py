@@ -1,8 +1,12 @@
-"""What follows from an event of the scheduler: words to sessions about their places, and stops for strays."""
+"""What follows from an event of the scheduler: words to sessions about their places, and stops for strays.
+
+Also, the directory is told of agents that are gone for good.
+"""
 
 from collections.abc import Sequence
 
 from domain.context import PLACEMENTS, Alarm, Context, Send
+from domain.directory.messages.images import ForgetAgent
 from domain.placements import StopKernel
 from domain.scheduling.decider import decide
 from domain.scheduling.messages import (
@@ -27,7 +31,8 @@ def consequences(event: SchedulingEvents, before: Cell) -> Sequence[Send]:
         case AgentRegistered():
             return _stop_strays(event)
         case AgentRemoved():
-            return _lose_kernels(event, before)
+            forget = Send("directory", ForgetAgent(at=event.at, agent_id=event.agent_id))
+            return [*_lose_kernels(event, before), forget]
         case _:
             return []
 
@@ -42,7 +47,7 @@ def _place(event: PlacementDecided, before: Cell) -> Send:
         Assignment(
             kernel_id=placement.kernel_id,
             agent_id=placement.agent_id,
-            devices={slot: tuple(devices) for slot, devices in placement.devices.items()},
+            devices=placement.devices,
         )
         for placement in event.placements
     )

@@ -10,7 +10,9 @@ from heapq import merge
 
 from domain.messages import AgentId, Refused, Unneeded
 from domain.scheduling.messages import (
+    AgentExcluded,
     AgentFound,
+    AgentIncluded,
     AgentLost,
     AgentRegistered,
     AgentRemoved,
@@ -19,6 +21,8 @@ from domain.scheduling.messages import (
     Constraint,
     DemandPlacement,
     DemandWithdrawn,
+    ExcludeAgent,
+    IncludeAgent,
     MarkAgentFound,
     MarkAgentLost,
     PlacementDecided,
@@ -53,6 +57,8 @@ def decide(command: SchedulingCommands, state: Cell) -> Events:
             return _retire(command, state)
         case RemoveAgent():
             return _remove(command, state)
+        case ExcludeAgent() | IncludeAgent():
+            return _exclude(command, state)
         case DemandPlacement():
             return _demand(command, state)
         case WithdrawDemand():
@@ -119,17 +125,35 @@ def _remove(command: RemoveAgent, state: Cell) -> Events:
     return _standing(AgentRemoved(at=command.at, agent_id=command.agent_id), agent, state)
 
 
-def _current(agent_id: AgentId, incarnation: int, state: Cell) -> Agent:
-    """The agent, if the word is about what it is now: an earlier incarnation's end is no news."""
+def _exclude(command: ExcludeAgent | IncludeAgent, state: Cell) -> Events:
+    agent = _known(command.agent_id, state)
+    wanted = isinstance(command, ExcludeAgent)
+    if agent.excluded is wanted:
+        return []
+    kind = AgentExcluded if wanted else AgentIncluded
+    return _standing(kind(at=command.at, agent_id=command.agent_id), agent, state)
+
+
+def _known(agent_id: AgentId, state: Cell) -> Agent:
     agent = state.agent(agent_id)
     if agent is None:
         raise Refused("unknown_agent", f"no agent {agent_id} has registered", "agent_id")
+    return agent
+
+
+def _current(agent_id: AgentId, incarnation: int, state: Cell) -> Agent:
+    """The agent, if the word is about what it is now: an earlier incarnation's end is no news."""
+    agent = _known(agent_id, state)
     if agent.incarnation != incarnation:
         raise Unneeded("other_incarnation", f"{agent_id} has registered as {agent.incarnation}")
     return agent
 
 
-def _standing(event: AgentLost | AgentFound | AgentRetired | AgentRemoved, agent: Agent, state: Cell) -> Events:
+def _standing(
+    event: AgentLost | AgentFound | AgentRetired | AgentRemoved | AgentExcluded | AgentIncluded,
+    agent: Agent,
+    state: Cell,
+) -> Events:
     queue = _Queue(state, event.at)
     queue.tell(event)
     queue.serve_changed(agent.profile.resource_group)

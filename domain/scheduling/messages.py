@@ -128,6 +128,18 @@ class RemoveAgent(AgentCommand):
     type: Literal["RemoveAgent"] = "RemoveAgent"
 
 
+class ExcludeAgent(AgentCommand):
+    """An operator wants no new kernels there, for the time being, restarts included. What runs there runs on."""
+
+    type: Literal["ExcludeAgent"] = "ExcludeAgent"
+
+
+class IncludeAgent(AgentCommand):
+    """It may have new kernels again."""
+
+    type: Literal["IncludeAgent"] = "IncludeAgent"
+
+
 class DemandPlacement(SchedulingCommand):
     type: Literal["DemandPlacement"] = "DemandPlacement"
     claim: Claim
@@ -168,6 +180,8 @@ SchedulingCommands = Annotated[
     | MarkAgentFound
     | RetireAgent
     | RemoveAgent
+    | ExcludeAgent
+    | IncludeAgent
     | DemandPlacement
     | WithdrawDemand
     | ReleaseCapacity,
@@ -210,6 +224,14 @@ class AgentRetired(AgentEvent):
 
 class AgentRemoved(AgentEvent):
     type: Literal["AgentRemoved"] = "AgentRemoved"
+
+
+class AgentExcluded(AgentEvent):
+    type: Literal["AgentExcluded"] = "AgentExcluded"
+
+
+class AgentIncluded(AgentEvent):
+    type: Literal["AgentIncluded"] = "AgentIncluded"
 
 
 class DemandEvent(Event):
@@ -256,6 +278,8 @@ SchedulingEvents = Annotated[
     | AgentFound
     | AgentRetired
     | AgentRemoved
+    | AgentExcluded
+    | AgentIncluded
     | PlacementDemanded
     | PlacementDelayed
     | PlacementDecided

@@ -1,6 +1,6 @@
 """Where a claim goes: pure comparisons of whole numbers, the same today and at replay.
 
-All kernels of a claim or none. An agent must be alive, of the right architecture, and have the room; of those that do,
+All kernels of a claim or none. An agent must be alive and not excluded, of the right architecture, and have the room; of those that do,
 the one that stays least used is taken, those to be avoided last, the smaller id where nothing else tells them apart.
 """
 
@@ -57,7 +57,7 @@ def _least_used(claim: Claim, wanted: Wanted, agents: Agents) -> tuple[Agent | N
     best: Agent | None = None
     best_share, best_avoided, candidates = 0.0, False, 0
     for agent in agents.values():
-        if agent.standing is not alive or agent.architecture != architecture:
+        if agent.standing is not alive or agent.excluded or agent.architecture != architecture:
             continue
         free, total, share = agent.free, agent.total, 1.0
         for slot, units in wanted:
@@ -129,7 +129,7 @@ def _wanted(claim: Claim, count: int) -> Wanted:
 
 
 def _matches(claim: Claim, agent: Agent) -> bool:
-    return agent.standing is Standing.ALIVE and agent.architecture == claim.architecture
+    return agent.standing is Standing.ALIVE and not agent.excluded and agent.architecture == claim.architecture
 
 
 # -- devices -----------------------------------------------------------------------------------------------------------
@@ -176,13 +176,15 @@ def choose_devices(slot: str, units: int, free: Mapping[str, int]) -> dict[str, 
 
 def why(claim: Claim, agents: Agents) -> Wait:
     """Why a claim that has no place now has none: nothing to run on, never enough, or not enough at the moment."""
-    standing = architecture = small = busy = 0
+    standing = excluded = architecture = small = busy = 0
     need = len(claim.kernels) if claim.together else 1
     rooms_empty = rooms_free = 0
     matching: list[Agent] = []
     for agent in agents.values():
         if agent.standing is not Standing.ALIVE:
             standing += 1
+        elif agent.excluded:
+            excluded += 1
         elif agent.architecture != claim.architecture:
             architecture += 1
         else:
@@ -193,7 +195,13 @@ def why(claim: Claim, agents: Agents) -> Wait:
             rooms_free += free // need
             small += empty < need
             busy += free < need <= empty
-    counts = {"not-alive": standing, "architecture": architecture, "too-small": small, "in-use": busy}
+    counts = {
+        "not-alive": standing,
+        "excluded": excluded,
+        "architecture": architecture,
+        "too-small": small,
+        "in-use": busy,
+    }
     removed = {name: count for name, count in counts.items() if count}
     if not matching:
         return Wait(constraint=Constraint.NO_AGENTS, agents=removed)

@@ -11,7 +11,9 @@ from immutables import Map
 
 from domain.messages import AccessKey, AgentId, KernelId, SessionId
 from domain.scheduling.messages import (
+    AgentExcluded,
     AgentFound,
+    AgentIncluded,
     AgentLost,
     AgentProfile,
     AgentRegistered,
@@ -61,6 +63,8 @@ class Agent:
     free_devices: Devices
     kernels: Map[tuple[SessionId, int, KernelId], AccessKey]
     """What is placed there, with its owner."""
+    excluded: bool = False
+    """An operator wants nothing new there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,10 @@ def evolve(state: Cell, event: SchedulingEvents) -> Cell:
             return _standing(state, event.agent_id, Standing.RETIRED)
         case AgentRemoved():
             return _removed(state, event)
+        case AgentExcluded():
+            return _excluded(state, event.agent_id, excluded=True)
+        case AgentIncluded():
+            return _excluded(state, event.agent_id, excluded=False)
         case PlacementDemanded():
             return _demanded(state, event)
         case PlacementDelayed():
@@ -167,6 +175,7 @@ def _registered(state: Cell, event: AgentRegistered) -> Cell:
         free=profile.slots if known is None else _slots_left(profile.slots, known),
         free_devices=profile.devices if known is None else _devices_left(profile.devices, known),
         kernels=Map() if known is None else known.kernels,
+        excluded=known is not None and known.excluded,
     )
     if known is not None and known.profile.resource_group != profile.resource_group:
         state = _without_agent(state, event.agent_id)
@@ -194,6 +203,12 @@ def _standing(state: Cell, agent_id: AgentId, standing: Standing) -> Cell:
     agent = state.agent(agent_id)
     assert agent is not None
     return _with_agent(state, replace(agent, standing=standing))
+
+
+def _excluded(state: Cell, agent_id: AgentId, *, excluded: bool) -> Cell:
+    agent = state.agent(agent_id)
+    assert agent is not None
+    return _with_agent(state, replace(agent, excluded=excluded))
 
 
 def _removed(state: Cell, event: AgentRemoved) -> Cell:

@@ -4,9 +4,21 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter
 
-from domain.messages import AccessKey, AgentId, Cell, Command, Event, Instant, KernelId, SessionId, Value
+from domain.messages import (
+    AccessKey,
+    AgentId,
+    Cell,
+    Command,
+    Event,
+    Instant,
+    KernelId,
+    ProjectId,
+    Sealed,
+    SessionId,
+    Value,
+)
 from domain.session.status import ClusterMode, KernelStatus, Reason, Result, SessionStatus, SessionType
-from domain.slots import Amounts
+from domain.slots import Amount, Amounts
 
 SessionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")]
 """1 to 64 letters, digits, and `-._` in the middle. The manual asks for at least 4; its client sends fewer."""
@@ -36,27 +48,33 @@ class Seat(Value):
 
 
 class Assignment(Value):
-    """Where a kernel goes, and which devices it has there (slot → device ids)."""
+    """Where a kernel goes, and what it has of which devices there (slot → device id → units)."""
 
     kernel_id: KernelId
     agent_id: AgentId
-    devices: dict[str, tuple[str, ...]] = Field({})
+    devices: dict[str, dict[str, Amount]] = Field({})
 
 
 class SessionSpec(Value):
-    """What is asked for. Slots are per kernel, in units of `domain.slots`."""
+    """What is asked for. Slots are per kernel, in units of `domain.slots`.
+
+    `domain` and `project`: as they are called when it is asked for; `project_id` (given by the api) stays what it is.
+    """
 
     session_type: SessionType = SessionType.INTERACTIVE
     image: str = Field(min_length=1, max_length=512)
     architecture: str = Field("x86_64", max_length=32)
     slots: Amounts
-    environ: dict[str, str] = Field({})
+    environ: dict[str, Sealed] = Field(
+        {}, description="Name → value, sealed for the owner. Who asks for a session gives values in clear."
+    )
     startup_command: str | None = Field(None, max_length=65536)
     cluster_mode: ClusterMode = ClusterMode.SINGLE_NODE
     cell: Cell = Cell("default")
     resource_group: str = Field("default", max_length=64)
     domain: str = Field("default", max_length=64)
     project: str = Field("default", max_length=64)
+    project_id: ProjectId | None = None
     tag: str | None = Field(None, max_length=64)
     pending_timeout_seconds: float | None = Field(None, gt=0, le=SECONDS_MAX)
 

@@ -81,6 +81,7 @@ async def _measure(folder: Path, seconds: float, commands: int, docker: bool) ->
                 await step("docker", lambda: docker_session(here, socket, image, say))
             finally:
                 await engine.stop()
+        await step("signed requests", lambda: measures.signed_requests(here, seconds, say))
         await step("accepts", lambda: measures.accepts(here, seconds, say))
         for crash in here.crashes:
             say(crash)

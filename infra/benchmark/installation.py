@@ -91,6 +91,7 @@ async def installation(folder: Path, **chosen: object) -> AsyncIterator[Installa
     async with Supervisor(folder / "logs", note) as supervisor:
         await servers.start(supervisor)
         addresses = servers.addresses()
+        port = ports(folder, "api")["api"]
         settings = Settings.model_validate(
             {
                 "data_dir": folder,
@@ -98,7 +99,8 @@ async def installation(folder: Path, **chosen: object) -> AsyncIterator[Installa
                 "database": addresses["REFOLD_DATABASE"],
                 "master_key": new_key(),
                 "internal_key": new_key(),
-                "api_port": ports(folder, "api")["api"],
+                "api_port": port,
+                "api_url": f"http://127.0.0.1:{port}",
                 "agent_id": "bench",
                 "agent_runtime": "fake",
                 "agent_slots": {"cpu": "64", "mem": "256g"},

@@ -141,7 +141,8 @@ async def _holder_of_session_0(here: Installation, pool: Pool) -> str:
     while True:
         async with pool.connection() as db:
             rows = await (await db.execute("SELECT worker_id, context, partition FROM shard_leases")).fetchall()
-        if len({worker for worker, _, _ in rows}) > 1 and len(rows) == len(CONTEXTS) * here.settings.partitions:
+        shards = [row for row in rows if row[1] in CONTEXTS]
+        if len({worker for worker, _, _ in rows}) > 1 and len(shards) == len(CONTEXTS) * here.settings.partitions:
             [holder] = [worker for worker, context, number in rows if (context, number) == ("session", 0)]
             return next(name for name, process in here.running.items() if holder.endswith(f"-{process.pid}"))
         await asyncio.sleep(0.1)
@@ -237,6 +238,25 @@ async def accepts(here: Installation, seconds: float, say: Say) -> Figures:
         "accepts_not_accepted": float(len(fast.all) - len(fast.accepted())),
         "accept_at_70_percent_p50_ms": quantile(latencies, 0.5) * 1e3,
         "accept_at_70_percent_p99_ms": quantile(latencies, 0.99) * 1e3,
+    }
+
+
+async def signed_requests(here: Installation, seconds: float, say: Say) -> Figures:
+    """Signed requests a second that one api process lets in and answers from memory (`GET /auth`); then their latency
+    at 70 % of that."""
+    port = here.settings.api_port
+    request = Signer("127.0.0.1", port, _KEYPAIR).request("GET", "/auth")
+    async with Load("127.0.0.1", port, connections=64) as load:
+        await load.as_fast_as_answered([request] * 20_000, 1.0)
+        fast = await load.as_fast_as_answered([request] * int(20_000 * seconds), seconds)
+        rate = fast.rate()
+        say(f"{rate:.0f} signed requests/s")
+        steady = await load.at_rate([request] * int(rate * 0.7 * seconds), rate * 0.7)
+    latencies = steady.latencies()
+    return {
+        "signed_requests_per_second": rate,
+        "signed_request_at_70_percent_p50_ms": quantile(latencies, 0.5) * 1e3,
+        "signed_request_at_70_percent_p99_ms": quantile(latencies, 0.99) * 1e3,
     }
 
 

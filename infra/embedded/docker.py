@@ -19,12 +19,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from infra.embedded import debian
 from infra.embedded.folder import CannotStart, make_folder
 
-console = Console(stderr=True, highlight=False)
 BASE_IMAGE = "refold/base:1"
+BASE_PACKAGES = ("python3",)  # the full one: runners (`agents/runner`) need the whole standard library
+BASE_USER = {"etc/passwd": "work:x:1000:1000::/home/work:/bin/bash\n", "etc/group": "work:x:1000:\n"}
+BASE_CONFIG = (
+    "USER 1000:1000",
+    "WORKDIR /home/work",
+    f"ENV PATH=/usr/local/sbin:/usr/local/bin:{debian.PATH}",
+    'CMD ["sleep", "infinity"]',
+)
 PACKAGES = {
     "dockerd": "docker.io",
     "iptables": "iptables",
@@ -32,8 +39,6 @@ PACKAGES = {
     "ip": "iproute2",
 }
 """What must be there, by the program it brings."""
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-POLICY = Path("/usr/sbin/policy-rc.d")
 SOCKET_PATH_MAX = 100  # the system's limit is 107 characters
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS = 20.0
@@ -46,7 +51,7 @@ class PrivateDocker:
 
     def __init__(self, data_dir: Path) -> None:
         """Raises CannotStart where there is no Debian or we are not root."""
-        if not Path("/etc/debian_version").exists() or os.geteuid() != 0:
+        if not debian.possible():
             raise CannotStart("a private Docker Engine can only be installed on Debian and as root")
         self.folder = data_dir.absolute() / "docker"
         self.socket = self.folder / "docker.sock"
@@ -59,7 +64,7 @@ class PrivateDocker:
     async def start(self) -> Path:
         """The socket, once the engine answers on it. Installs what is missing first. Raises CannotStart."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
-        await self._install()
+        await debian.install(PACKAGES, self._log)
         if await self._answers():
             return self.socket
         # After a crash half of an engine may be left, with containers that run on: only what is missing is started.
@@ -105,19 +110,17 @@ class PrivateDocker:
         await self._end(signal.SIGKILL, list(self._processes("dockerd")))
 
     async def base_image(self) -> str:
-        """The name of a small Debian with Python and a user `work` (1000), made once, kept in the data
-        folder."""
-        if (await self._docker("images", "-q", BASE_IMAGE)).strip():
+        """The name of a small Debian with Python and a user `work` (1000). Made once, kept in the data folder, and
+        made anew when the recipe is another one."""
+        recipe = f"{zlib.crc32(repr((BASE_PACKAGES, BASE_USER, BASE_CONFIG)).encode()):08x}"
+        label = f"refold.recipe={recipe}"
+        if (await self._docker("images", "-q", "--filter", f"label={label}", BASE_IMAGE)).strip():
             return BASE_IMAGE
-        tar = self.folder.parent / "images" / "base-1.tar"
+        tar = self.folder.parent / "images" / f"base-{recipe}.tar"
         if not tar.exists():
             await self._make_base(tar)
-        with _step("Importing the base image"):
-            changes = (
-                *("--change", "USER 1000:1000", "--change", "WORKDIR /home/work"),
-                *("--change", f"ENV PATH=/usr/local/sbin:/usr/local/bin:{PATH}"),
-                *("--change", 'CMD ["sleep", "infinity"]'),
-            )
+        with debian.step("Importing the base image"):
+            changes = [word for line in (*BASE_CONFIG, f"LABEL {label}") for word in ("--change", line)]
             await self._docker("import", *changes, str(tar), BASE_IMAGE)
         return BASE_IMAGE
 
@@ -125,22 +128,24 @@ class PrivateDocker:
         tar.parent.mkdir(parents=True, exist_ok=True)
         root = self.folder / "base"
         shutil.rmtree(root, ignore_errors=True)
-        with _step("Making the base image (once, about a minute)"):
+        with debian.step("Making the base image (once, about a minute)"):
             await self._run_program(
-                *("debootstrap", "--variant=minbase", "--include=python3-minimal"),
+                *("debootstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}"),
                 *(_codename(), str(root), *(await self._mirror())),
             )
             for pattern in NEVER_IN_IMAGE:
                 for path in root.glob(pattern):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            with (root / "etc/passwd").open("a") as passwd, (root / "etc/group").open("a") as group:
-                passwd.write("work:x:1000:1000::/home/work:/bin/bash\n")
-                group.write("work:x:1000:\n")
+            for name, line in BASE_USER.items():
+                with (root / name).open("a") as file:
+                    file.write(line)
             home = root / "home/work"
             home.mkdir(mode=0o755)
             os.chown(home, 1000, 1000)
             draft = tar.with_suffix(".draft")
             await self._run_program("tar", "-C", str(root), "--numeric-owner", "-cf", str(draft), ".")
+            for outdated in tar.parent.glob("base-*.tar"):
+                outdated.unlink()
             draft.replace(tar)
             shutil.rmtree(root)
 
@@ -150,18 +155,6 @@ class PrivateDocker:
         with contextlib.suppress(CannotStart):
             return (await self._run_program("apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted)).split()[:1]
         return ()
-
-    async def _install(self) -> None:
-        missing = [name for program, name in PACKAGES.items() if shutil.which(program, path=PATH) is None]
-        if not missing:
-            return
-        install = ("apt-get", "install", "-y", "-q", "--no-install-recommends", *missing)
-        with _step(f"Installing {', '.join(missing)}"), _no_services_started():
-            try:
-                await self._run_program(*install)
-            except CannotStart:  # the package lists are missing or old
-                await self._run_program("apt-get", "update", "-q")
-                await self._run_program(*install)
 
     async def _docker(self, *arguments: str) -> str:
         return await self._run_program("docker", "-H", f"unix://{self.socket}", *arguments)
@@ -178,42 +171,19 @@ class PrivateDocker:
 
     async def _run_program(self, *argv: str) -> str:
         """What it printed. Raises CannotStart with its last line if it failed."""
-        program = shutil.which(argv[0], path=PATH)
-        if program is None:
-            raise CannotStart(f"{argv[0]} is not installed")
-        with self._log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                program,
-                *argv[1:],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=_environ(),
-            )
-            try:
-                printed, complaints = await process.communicate()
-            except asyncio.CancelledError:
-                process.kill()
-                await process.wait()
-                raise
-            log.write(complaints)
-        if process.returncode:
-            said = (complaints.strip() or printed.strip()).decode(errors="replace")
-            lines = said.splitlines() or ["no reason"]
-            raise CannotStart(f"{argv[0]} failed: {lines[-1]}")
-        return printed.decode(errors="replace")
+        return await debian.run(self._log, *argv)
 
     async def _spawn(self, ready: Callable[[], Awaitable[bool]], program: str, *arguments: str) -> None:
         """Starts a daemon and waits until it is ready. Raises CannotStart with its last line."""
         with self._log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                shutil.which(program, path=PATH) or program,
+                shutil.which(program, path=debian.PATH) or program,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us; containers are ended in order by `stop`
-                env=_environ(),
+                env=debian.environ(),
             )
         end = time.monotonic() + READY_SECONDS_MAX
         while not await ready():
@@ -247,10 +217,6 @@ class PrivateDocker:
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
         return lines[-1] if lines else f"see {self._log}"
-
-
-def _environ() -> dict[str, str]:
-    return {**os.environ, "PATH": PATH, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
 
 
 def _codename() -> str:
@@ -297,31 +263,6 @@ def _mounts_under(*folders: Path) -> Sequence[str]:
     )
 
 
-@contextlib.contextmanager
-def _no_services_started() -> Iterator[None]:
-    """Debian asks this file before a freshly installed package starts its service. The host may have its
-    own."""
-    if POLICY.exists():
-        yield
-        return
-    POLICY.write_text("#!/bin/sh\nexit 101\n")
-    POLICY.chmod(0o755)
-    try:
-        yield
-    finally:
-        POLICY.unlink()
-
-
-@contextlib.contextmanager
-def _step(text: str) -> Iterator[None]:
-    """Says what takes long: a moving line with the time on a terminal, one line before and after
-    elsewhere."""
-    begun = time.monotonic()
-    with console.status(text) if console.is_terminal else contextlib.nullcontext():
-        yield
-    console.print(f"{text}: {time.monotonic() - begun:.0f} s")
-
-
 async def _serve(data_dir: Path) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -330,7 +271,7 @@ async def _serve(data_dir: Path) -> None:
     try:
         await docker.start()
         print(f"REFOLD_DOCKER_SOCKET={docker.socket}\nREFOLD_TEST_DOCKER={docker.socket}", flush=True)
-        console.print(f"Base image: {await docker.base_image()}")
+        debian.console.print(f"Base image: {await docker.base_image()}")
         await stopped.wait()
     finally:
         await docker.stop()
@@ -341,7 +282,7 @@ def main(data_dir: Annotated[Path, typer.Option(help="Folder of its data.")] = P
     try:
         asyncio.run(_serve(make_folder(data_dir)))
     except CannotStart as error:
-        console.print(f"infra.embedded.docker: {error}", style="red")
+        debian.console.print(f"infra.embedded.docker: {error}", style="red")
         raise SystemExit(1) from None
 
 

@@ -1,18 +1,23 @@
-"""Folds the directory's events into its tables, each kind of thing by its own module."""
+"""Folds the directory's events into its tables, each kind of thing by its own module.
+
+Background tasks have none: they are followed as they go on, and soon forgotten.
+"""
 
 from typing import assert_never
 
 from domain.directory.messages import DirectoryEvents
 from domain.directory.messages.cluster import ClusterEvents
 from domain.directory.messages.groups import GroupEvents
+from domain.directory.messages.images import ImageEvents
 from domain.directory.messages.keypairs import KeypairEvents
 from domain.directory.messages.personal import PersonalEvents
 from domain.directory.messages.policies import PolicyEvents
+from domain.directory.messages.tasks import TaskEvents
 from domain.directory.messages.tenants import TenantEvents
 from domain.directory.messages.users import UserEvents
 from domain.outcomes import CommandRefused, CommandUnneeded, ShardOpened
 from infra.decoding import Told
-from projections.directory import cluster, groups, keypairs, personal, policies, tenants, users
+from projections.directory import cluster, groups, images, keypairs, personal, policies, tenants, users
 from projections.table import Keys, Projection, Rows
 
 Events = DirectoryEvents | ShardOpened | CommandRefused | CommandUnneeded
@@ -34,6 +39,8 @@ def keys(told: Told, _rows: Rows) -> Keys:
         return personal.keys(event)
     if isinstance(event, ClusterEvents):
         return cluster.keys(event)
+    if isinstance(event, ImageEvents):
+        return images.keys(event)
     return ()
 
 
@@ -54,7 +61,9 @@ def fold(rows: Rows, told: Told) -> None:
         personal.fold(rows, event)
     elif isinstance(event, ClusterEvents):
         cluster.fold(rows, event)
-    elif not isinstance(event, ShardOpened | CommandRefused | CommandUnneeded):
+    elif isinstance(event, ImageEvents):
+        images.fold(rows, event)
+    elif not isinstance(event, TaskEvents | ShardOpened | CommandRefused | CommandUnneeded):
         assert_never(event)
 
 
@@ -74,6 +83,9 @@ DIRECTORY = Projection(
         groups.PRESETS,
         personal.TEMPLATES,
         cluster.CLUSTER,
+        images.IMAGES,
+        images.ALIASES,
+        images.AGENT_IMAGES,
     ),
     keys=keys,
     fold=fold,

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import ClassVar
 
 from psycopg import sql
 
@@ -87,11 +86,8 @@ def fold(rows: Rows, event: KeypairEvents, offset: int) -> None:
 class ListedKeypair:
     """`email`, `full_name`, `domain`: of its user. `concurrency_used`: how many of its sessions have not ended.
 
-    Uses are not counted: that would write once for each request.
+    `last_used` and `num_queries` (requests, since ever) are not of the log, and up to a minute old (`api.uses`).
     """
-
-    num_queries: ClassVar[int] = 0
-    last_used: ClassVar[datetime | None] = None
 
     access_key: str
     user_id: str
@@ -104,6 +100,8 @@ class ListedKeypair:
     rate_limit: int
     ssh_public_key: str | None
     concurrency_used: int
+    last_used: datetime | None
+    num_queries: int
     created_at: datetime
     modified_at: datetime
 
@@ -113,10 +111,11 @@ _KEYPAIRS = Listing(
     sql.SQL("""
     SELECT k.*, u.email, u.full_name, d.name AS domain, (
         SELECT count(*) FROM session_list s WHERE s.owner = k.access_key AND s.ended_at IS NULL
-    ) AS concurrency_used
+    ) AS concurrency_used, uses.last_used, coalesce(uses.num_queries, 0) AS num_queries
     FROM directory_keypairs k
     JOIN directory_users u ON u.user_id = k.user_id
-    JOIN directory_domains d ON d.number = u.domain_number"""),
+    JOIN directory_domains d ON d.number = u.domain_number
+    LEFT JOIN keypair_uses uses ON uses.access_key = k.access_key"""),
     fields={
         "id": Field("access_key"),
         "access_key": Field("access_key"),
@@ -131,6 +130,8 @@ _KEYPAIRS = Listing(
         "rate_limit": Field("rate_limit", Kind.NUMBER),
         "ssh_public_key": Field("ssh_public_key", nullable=True),
         "concurrency_used": Field("concurrency_used", Kind.NUMBER),
+        "last_used": Field("last_used", Kind.TIME, nullable=True),
+        "num_queries": Field("num_queries", Kind.NUMBER),
         "created_at": Field("created_at", Kind.TIME),
         "modified_at": Field("modified_at", Kind.TIME),
     },

@@ -1,4 +1,4 @@
-"""Which templates and dotfiles have people prepared? What is in a dotfile is not here: it may be a secret."""
+"""Which templates and dotfiles have people prepared? What is in them is not here: it may be a secret."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _OWNERS: Mapping[DotfileScope, AnyTable] = {
 
 @dataclass(slots=True)
 class TemplateRow:
-    """`owner`: the user who made it. `body`: as he gave it."""
+    """`owner`: the user who made it."""
 
     template_id: str
     kind: str
@@ -42,7 +42,6 @@ class TemplateRow:
     domain_number: int
     project_id: str
     owner: str
-    body: Json
     created_at: datetime
     modified_at: datetime
 
@@ -75,7 +74,6 @@ def fold(rows: Rows, event: PersonalEvents) -> None:
                 domain_number=rows.get(DOMAINS, (template.domain,)).number,
                 project_id=template.project_id,
                 owner=template.owner,
-                body=template.body,
                 created_at=known.created_at if known else event.at,
                 modified_at=event.at,
             )
@@ -107,7 +105,6 @@ class ListedTemplate:
     project: str
     owner: str
     owner_email: str
-    body: Json
     created_at: datetime
     modified_at: datetime
 

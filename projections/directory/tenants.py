@@ -26,7 +26,7 @@ from projections.table import Index, Json, Keys, Rows, Table
 
 @dataclass(slots=True)
 class DomainRow:
-    """`named_at`: since when it has its name. `dotfiles`: path → {"mode", "size"}."""
+    """`dotfiles`: path → {"mode", "size"}."""
 
     name: str
     number: int
@@ -37,7 +37,6 @@ class DomainRow:
     allowed_docker_registries: list[str]
     integration_id: str | None
     dotfiles: Json
-    named_at: datetime
     created_at: datetime
     modified_at: datetime
 
@@ -59,7 +58,6 @@ class ProjectRow:
     resource_policy: str
     container_registry: Json
     dotfiles: Json
-    named_at: datetime
     created_at: datetime
     modified_at: datetime
 
@@ -96,7 +94,6 @@ def fold(rows: Rows, event: TenantEvents, offset: int) -> None:
                 name=event.name,
                 number=offset,
                 dotfiles={},
-                named_at=event.at,
                 created_at=event.at,
                 modified_at=event.at,
                 **spec,
@@ -108,7 +105,7 @@ def fold(rows: Rows, event: TenantEvents, offset: int) -> None:
         case DomainRenamed():
             domain = rows.change(DOMAINS, (event.name,))
             rows.remove(DOMAINS, (event.name,))
-            rows.put(DOMAINS, replace(domain, name=event.new_name, named_at=event.at, modified_at=event.at))
+            rows.put(DOMAINS, replace(domain, name=event.new_name, modified_at=event.at))
         case DomainPurged():
             rows.remove(DOMAINS, (event.name,))
         case ProjectCreated():
@@ -119,7 +116,6 @@ def fold(rows: Rows, event: TenantEvents, offset: int) -> None:
                 domain_number=rows.get(DOMAINS, (event.domain,)).number,
                 project_type=event.project_type.value,
                 dotfiles={},
-                named_at=event.at,
                 created_at=event.at,
                 modified_at=event.at,
                 **event.spec.model_dump(mode="json"),
@@ -127,9 +123,8 @@ def fold(rows: Rows, event: TenantEvents, offset: int) -> None:
             rows.put(PROJECTS, project)
         case ProjectModified():
             project = rows.change(PROJECTS, (event.project_id,))
-            if project.name != event.name:
-                project.name, project.named_at = event.name, event.at
-            rows.put(PROJECTS, replace(project, modified_at=event.at, **event.spec.model_dump(mode="json")))
+            now = replace(project, name=event.name, modified_at=event.at)
+            rows.put(PROJECTS, replace(now, **event.spec.model_dump(mode="json")))
         case ProjectPurged():
             rows.remove(PROJECTS, (event.project_id,))
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from agents.journal import Journal
+from agents.runtime import ImageHere
+from domain.directory.messages.images import AgentImagesReported
+from domain.directory.messages.tasks import CancelTask, PreloadImages, StartTask, TaskEnd, TaskEnded, TaskId
 from domain.session.messages import RestartSession, TerminateSession
 from domain.session.status import DEADLINES, SessionStatus
 from infra.log import LogUnavailable
-from tests.whole import OWNER, Whole, now
+from tests.whole import AGENT, OWNER, Whole, an_id, now
 
 
 @pytest.fixture
@@ -197,3 +200,42 @@ async def test_an_order_that_comes_too_late_is_not_carried_out(whole: Whole, mon
         await whole.until(late, "SessionAdvanced", SessionStatus.RUNNING)
     lines = [json.loads(line) for line in (whole.folder / "runtime" / "starts.jsonl").read_text().splitlines()]
     assert [line["incarnation"] for line in lines if line["kernel_id"] == late] == [2]
+
+
+async def until_task_ended(whole: Whole, task_id: TaskId) -> TaskEnded:
+    async with asyncio.timeout(10):
+        while True:
+            told = [each.event for each in await whole.told("directory", task_id)]
+            if found := [event for event in told if isinstance(event, TaskEnded)]:
+                return found[0]
+            await asyncio.sleep(0.005)
+
+
+async def test_a_preload_is_done_when_the_agent_has_the_images_and_it_says_so(whole: Whole) -> None:
+    task_id, image = TaskId(an_id("preload")), "cr.example.org/stable/python:3.11"
+    work = PreloadImages(references=(image,), agents=(AGENT,))
+    async with whole.agent():
+        await whole.give("directory", StartTask(at=now(), task_id=task_id, work=work))
+        assert (await until_task_ended(whole, task_id)).end is TaskEnd.DONE
+        async with asyncio.timeout(10):
+            while image not in {
+                come.reference
+                for each in await whole.told("directory", AGENT)
+                if isinstance(each.event, AgentImagesReported)
+                for come in each.event.come
+            }:
+                await asyncio.sleep(0.005)
+
+
+async def test_a_slow_pull_of_an_order_holds_up_no_kernel_and_ends_when_it_is_cancelled(whole: Whole) -> None:
+    task_id = TaskId(an_id("preload"))
+    work = PreloadImages(references=("docker.io/library/slow:1",), agents=(AGENT,))
+    async with whole.agent(images=[ImageHere("docker.io/fake/image:latest", "amd64")], pull_seconds=60):
+        await whole.give("directory", StartTask(at=now(), task_id=task_id, work=work))
+        session = await whole.request("hello", session_type="batch", startup_command="echo hello")
+        await whole.until(session, "SessionEnded")
+        await whole.give("directory", CancelTask(at=now(), task_id=task_id))
+        assert (await until_task_ended(whole, task_id)).end is TaskEnd.CANCELLED
+        async with asyncio.timeout(5):
+            while [task for task in asyncio.all_tasks() if task.get_name() == f"images {task_id}"]:
+                await asyncio.sleep(0.01)

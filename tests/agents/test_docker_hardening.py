@@ -4,7 +4,7 @@ Once on what the daemon is asked for (no daemon needed), once on a container tha
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import aiodocker
 import pytest
 
 from agents.container import container_config
+from agents.injection import install
 from agents.runtime import Task
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld, ProcessWorld
 
@@ -29,19 +30,10 @@ def test_no_capability_is_added_and_all_are_dropped(task: Task) -> None:
     assert "CapAdd" not in host
 
 
-def test_nothing_of_the_host_is_mounted(task: Task) -> None:
+def test_nothing_of_the_host_is_mounted_by_itself(task: Task) -> None:
     config = container_config(task, "refold", 4096)
     assert not {"Binds", "Mounts", "VolumesFrom", "Devices"} & config["HostConfig"].keys()
     assert "docker.sock" not in repr(config)
-
-
-def test_devices_are_those_the_scheduler_gave_and_otherwise_none(task: Task) -> None:
-    none = container_config(replace(task, devices={"cpu": ["0"]}), "refold", 4096)
-    assert none["HostConfig"]["DeviceRequests"] == []
-    assert "NVIDIA_VISIBLE_DEVICES=void" in none["Env"]
-    some = container_config(replace(task, devices={"cuda.device": ["GPU-1"]}), "refold", 4096)
-    assert some["HostConfig"]["DeviceRequests"][0]["DeviceIDs"] == ["GPU-1"]
-    assert "NVIDIA_VISIBLE_DEVICES=void" not in some["Env"]
 
 
 def test_the_images_own_program_runs_where_no_command_is_given(task: Task) -> None:
@@ -72,14 +64,29 @@ async def running(host_folder: Path, status_script: str) -> AsyncIterator[tuple[
     await world.clear()
 
 
+def folders_of(container: dict[str, Any], host_folder: Path) -> Mapping[str, Path]:
+    """The folders of the host that a kernel should see, by where it should see them."""
+    kernel_id = container["Config"]["Labels"]["ai.refold.kernel"]
+    return {
+        "/home/work": host_folder / "scratch" / kernel_id / "home",
+        "/home/config": host_folder / "scratch" / kernel_id / "config",
+        "/run/refold": host_folder / "sockets" / kernel_id / "1",
+        "/opt/refold/runner": install(host_folder / "code"),
+    }
+
+
 @pytest.mark.docker
-async def test_a_running_kernel_keeps_the_rules(running: tuple[dict[str, Any], bytes]) -> None:
+async def test_a_running_kernel_keeps_the_rules(running: tuple[dict[str, Any], bytes], host_folder: Path) -> None:
     container, _ = running
     host, config = container["HostConfig"], container["Config"]
+    mounted = {mount["Destination"]: mount for mount in container["Mounts"]}
+    mounts = {path: Path(mount["Source"]) for path, mount in mounted.items()}
+    writable = {path for path, mount in mounted.items() if mount["RW"]}
     rules = {
         "5.3 no capabilities": host["CapDrop"] == ["ALL"] and not host["CapAdd"],
         "5.4 not privileged": host["Privileged"] is False,
-        "5.5 no host folders": not host["Binds"] and not container["Mounts"],
+        "5.5 of the host's folders its own only": not host["Binds"] and mounts == folders_of(container, host_folder),
+        "5.5 and no more of it to write to than it must": writable == {"/home/work", "/run/refold"},
         "5.7 and 5.8 no ports": not host["PortBindings"] and not host["PublishAllPorts"],
         "5.9 own network": host["NetworkMode"] not in ("host", "default", "bridge"),
         "5.10 memory": host["Memory"] == host["MemorySwap"] == 256 << 20,
@@ -89,6 +96,7 @@ async def test_a_running_kernel_keeps_the_rules(running: tuple[dict[str, Any], b
         "5.16 own memory segments": host["IpcMode"] == "private",
         "5.17 no devices": not host["Devices"] and not host["DeviceRequests"],
         "5.18 usual ulimits": not host["Ulimits"],
+        "5.19 mounts are not shared": {mount["Propagation"] for mount in mounted.values()} == {"rprivate"},
         "5.20 own host name": host["UTSMode"] == "" and config["Hostname"] == "main1",
         "5.21 and 5.25 confined": host["SecurityOpt"] == ["no-new-privileges:true"],  # seccomp: the default
         "5.24 own control group": host["CgroupParent"] == "",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.devices.plugin import Grant
 from agents.process import ProcessRuntime, _run_keeper
 from agents.runtime import Ended, Task, utc_now
 from tests.agents.worlds import LOG_BYTES_MAX, ProcessWorld
@@ -83,7 +84,7 @@ async def test_a_kernel_outlives_an_agent_killed_with_9(world: ProcessWorld) -> 
 async def test_a_start_cut_short_by_a_crash_is_started_once(world: ProcessWorld, runtime: ProcessRuntime) -> None:
     task = world.task("echo ran")
     record = world.folder / "kernels" / task.kernel_id / "1"
-    runtime._write_task(record, task)  # as far as an agent came that was killed right then
+    runtime._write_task(record, task, Grant(), None, None)  # as far as an agent came that was killed right then
     assert await runtime.list() == []
     _, text = await run(world.open(), task)
     assert text == "ran\n"
@@ -94,7 +95,7 @@ async def test_a_keeper_that_comes_late_runs_nothing(world: ProcessWorld, runtim
     await run(runtime, task)
     record = world.folder / "kernels" / task.kernel_id / "1"
     (record / "ended.json").unlink()  # as if the first keeper had been killed before it could write that
-    assert await _run_keeper(record) == "there"
+    assert await _run_keeper(record, {}) == "there"
     assert await runtime.output(task.kernel_id) == b"ran\n"
     assert (await runtime.wait(task.kernel_id, 1)).reason == "gone"
 
@@ -152,15 +153,25 @@ async def test_the_environment_is_the_tasks_and_nothing_of_the_agents(
     world: ProcessWorld, runtime: ProcessRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REFOLD_MASTER_KEY", "secret")
-    task = replace(world.task("pwd; env"), devices={"cuda.device": ["GPU-1", "GPU-2"], "cpu": ["0"]})
+    task = world.task("pwd; env")
     _, text = await run(runtime, task)
     home, *lines = text.splitlines()
     environ = dict(line.split("=", 1) for line in lines)
     assert environ["HOME"] == home
     assert environ["GREETING"] == "hello"
-    assert environ["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
+    assert environ["CUDA_VISIBLE_DEVICES"] == "", "a kernel without a GPU sees none"
     assert environ["USER"] == "work"
     assert "REFOLD_MASTER_KEY" not in environ
+
+
+async def test_the_environment_is_written_nowhere(world: ProcessWorld, runtime: ProcessRuntime) -> None:
+    task = world.task('echo "${#TOKEN}"; sleep 600')
+    task = replace(task, environ={"TOKEN": "a secret value"})
+    await runtime.start(task)
+    assert await printed(runtime, task) == "14", "the kernel has it"
+    files = [file.read_bytes() for file in world.folder.rglob("*") if file.is_file()]
+    assert any(b"sleep 600" in file for file in files)
+    assert not any(b"a secret value" in file for file in files)
 
 
 async def test_the_home_is_kept_for_the_next_incarnation(world: ProcessWorld, runtime: ProcessRuntime) -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from agents.runtime import AlreadyEnded, Runtime, RuntimeFailure, StartFailed, Task, utc_now
+from agents.runtime import AlreadyEnded, ImageInUse, Runtime, RuntimeFailure, StartFailed, Task, utc_now
 from tests.agents.worlds import LOG_BYTES_MAX, World
 
 GRACE = timedelta(seconds=20)
@@ -265,6 +265,37 @@ async def test_an_image_is_pulled_with_progress_or_refused(world: World, runtime
     assert not await runtime.has_image("fake/pull-fail")
     with pytest.raises(RuntimeFailure):
         await runtime.pull("fake/pull-fail", lambda *_: None)
+
+
+async def test_an_image_is_listed_under_its_canonical_name_until_it_is_removed(world: World, runtime: Runtime) -> None:
+    if not world.images:
+        assert await runtime.images() == ()
+        return
+    name = await world.spare_image()
+    [found] = [image for image in await runtime.images() if image.reference == name]
+    assert found.architecture in ("amd64", "arm64")
+    assert found.labels["ai.backend.role"] == "COMPUTE"
+    assert await runtime.has_image(name)
+    for _ in range(2):  # what is not here is removed already
+        await runtime.remove_image(name)
+        assert not await runtime.has_image(name)
+        assert name not in {image.reference for image in await runtime.images()}
+
+
+async def test_an_image_that_a_kernel_runs_from_is_not_removed(world: World, runtime: Runtime) -> None:
+    if not world.images:
+        await runtime.remove_image(world.image)
+        return
+    name = await world.spare_image()
+    task = replace(world.task(), image=name)
+    await runtime.start(task)
+    with pytest.raises(ImageInUse):
+        await runtime.remove_image(name)
+    assert await runtime.has_image(name)
+    await runtime.stop(*key(task), timedelta(0))
+    await runtime.remove(*key(task))
+    await runtime.remove_image(name)
+    assert not await runtime.has_image(name)
 
 
 async def test_capacity_is_whole_numbers_of_cpu_and_bytes(runtime: Runtime) -> None:

@@ -4,6 +4,7 @@ same host."""
 import json
 import os
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -13,7 +14,7 @@ import aiodocker
 from agents.docker import DockerRuntime
 from agents.fake import FakeRuntime
 from agents.process import ProcessRuntime
-from agents.runtime import Runtime, Task
+from agents.runtime import ImageHere, Runtime, Task
 
 LOG_BYTES_MAX = 8192
 
@@ -36,6 +37,10 @@ class World(ABC):
     def broken(self, task: Task) -> Task:
         """The same task, but it cannot start."""
 
+    @abstractmethod
+    async def spare_image(self) -> str:
+        """The canonical name of an image that is here, and that a test may delete. Only where there are images."""
+
     def task(self, script: str | None = None, *, incarnation: int = 1, kernel_id: str | None = None) -> Task:
         """A kernel that runs a shell script, or waits to be stopped."""
         return Task(
@@ -52,12 +57,18 @@ class World(ABC):
         )
 
 
+SPARE = ImageHere("docker.io/fake/spare:1", "amd64", labels={"ai.backend.role": "COMPUTE"})
+
+
 class FakeWorld(World):
     def open(self) -> FakeRuntime:
-        return FakeRuntime(self.folder, log_bytes_max=LOG_BYTES_MAX)
+        return FakeRuntime(self.folder, images=[SPARE], log_bytes_max=LOG_BYTES_MAX)
 
     def broken(self, task: Task) -> Task:
         return replace(task, image="fake/fail-start")
+
+    async def spare_image(self) -> str:
+        return SPARE.reference
 
 
 class ProcessWorld(World):
@@ -67,7 +78,10 @@ class ProcessWorld(World):
         return ProcessRuntime(self.folder, log_bytes_max=LOG_BYTES_MAX)
 
     def broken(self, task: Task) -> Task:
-        return replace(task, command=["/no/such/program"])
+        return replace(task, environ={"GREETING": "\0"})  # no program can be given that
+
+    async def spare_image(self) -> str:
+        raise LookupError("there are no images")
 
 
 DOCKER_SOCKET = os.environ.get("REFOLD_TEST_DOCKER", "")
@@ -88,11 +102,21 @@ class DockerWorld(World):
     def broken(self, task: Task) -> Task:
         return replace(task, cpu_millis=10**9)  # more processors than any host has
 
+    async def spare_image(self) -> str:
+        """An image of its own, not only another name for one that is here."""
+        async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
+            container = await docker.containers.create({"Image": self.image, "Labels": {"ai.backend.role": "COMPUTE"}})
+            await container.commit(repository=f"refold/{self.deployment}", tag="1")
+            await container.delete()
+        return f"docker.io/refold/{self.deployment}:1"
+
     async def clear(self) -> None:
-        """Deletes every container of this world, and its network."""
+        """Deletes every container of this world, its network and its image."""
         async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
             label = json.dumps({"label": [f"ai.refold.deployment={self.deployment}"]})
             for container in await docker.containers.list(all=True, filters=label):
                 await container.delete(force=True, v=True)
             for network in await docker.networks.list(filters={"name": f"{self.deployment}-kernels"}):
                 await (await docker.networks.get(network["Id"])).delete()
+            with suppress(aiodocker.DockerError):
+                await docker.images.delete(f"refold/{self.deployment}:1", force=True)

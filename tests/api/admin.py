@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from api.known import Known, Projections
 from api.writing import POSITION
 from domain.contexts import CONTEXTS
-from domain.directory.messages.common import DirectoryCommand, ProjectId, UserId
+from domain.directory.messages.common import DirectoryCommand, UserId
 from domain.directory.messages.groups import CreatePreset, CreateResourceGroup, PresetSpec, ResourceGroupSpec
 from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec
 from domain.directory.messages.policies import (
@@ -27,9 +27,10 @@ from domain.directory.messages.policies import (
 )
 from domain.directory.messages.tenants import CreateDomain, CreateProject
 from domain.directory.messages.users import CreateUser, Role, UserSpec
-from domain.messages import AccessKey, Cell, KernelId, SessionId
+from domain.messages import AccessKey, Cell, KernelId, ProjectId, SessionId
 from domain.scheduling.messages import RegisterAgent
 from domain.session.messages import RequestSession, Seat, SessionSpec
+from infra.keypair_uses import PostgresUses
 from infra.keyring import Keyring
 from infra.log import Partition, Position
 from infra.postgres import Pool, migrate, open_pool
@@ -40,6 +41,7 @@ from projections.live import Projector
 from projections.reading import events_topic
 from projections.rebuild import set_up
 from projections.waiting import waiting
+from tests.api.gallery import images
 from tests.api.world import World
 from tests.whole import AGENT, PROFILE, an_id, now
 
@@ -95,10 +97,11 @@ class AdminWorld(World):
             async with self.pool.connection() as db:
                 await migrate(db)
             await set_up(self.settings, self.log, self.pool)
+            self.uses = PostgresUses(self.pool)
             self._postgres = Projections(self.settings, self.pool, await enter(waiting(self.settings)))
             await enter(self.shards())
             await enter(self.running(*(self._fold(context) for context in CONTEXTS)))
-            for command in await people(Keyring(self.settings, self.keys)):
+            for command in [*await people(Keyring(self.settings, self.keys)), *images()]:
                 await self.whole.give("directory", command)
             await self.settled()
             register = RegisterAgent(at=now(), agent_id=AGENT, cell=Cell("default"), incarnation=1, profile=PROFILE)
@@ -206,6 +209,7 @@ def session_of(who: str) -> RequestSession:
             slots={"cpu": 1000, "mem": 2**28},
             domain=domain,
             project=f"{domain}-project",
+            project_id=HOME if domain == "home" else AWAY,
         ),
         kernels=(Seat(kernel_id=KernelId(session_id(who)), role="main", index=1),),
     )

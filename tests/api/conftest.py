@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tests.api.admin import AdminWorld
+from tests.api.kernels import Kernels
 from tests.api.world import World
 from tests.conftest import empty_database
 
@@ -14,6 +15,13 @@ from tests.conftest import empty_database
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with World(tmp_path).started() as started:
+        yield started
+
+
+@pytest.fixture
+async def kernels(world: World, tmp_path: Path) -> AsyncIterator[Kernels]:
+    """The same with an agent, and sessions in which something runs."""
+    async with Kernels(world, tmp_path / "kernels").started() as started:
         yield started
 
 

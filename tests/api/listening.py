@@ -40,14 +40,16 @@ class Heard:
 
 
 @asynccontextmanager
-async def listening(client: httpx.AsyncClient, last_id: str | None = None, **params: str) -> AsyncIterator[Heard]:
+async def listening(
+    client: httpx.AsyncClient, last_id: str | None = None, path: str = "/events/session", **params: str
+) -> AsyncIterator[Heard]:
     """A stream, open for the block."""
     heard = Heard()
     opened = asyncio.Event()
 
     async def listen() -> None:
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
-        async with aconnect_sse(client, "GET", "/events/session", params=params, headers=headers) as source:
+        async with aconnect_sse(client, "GET", path, params=params, headers=headers) as source:
             source.response.raise_for_status()
             opened.set()
             async for event in source.aiter_sse():

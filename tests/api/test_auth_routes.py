@@ -93,6 +93,20 @@ async def test_a_password_that_may_not_be_is_refused_by_name(
     assert user(street, "zoe").password_hash == before
 
 
+async def test_a_password_is_changed_again_under_the_same_key_as_it_was_the_first_time(street: World) -> None:
+    key = {"Idempotency-Key": "one"}
+    async with client_of(street, "zoe") as zoe:
+        for _ in range(2):
+            answer = await zoe.post("/auth/update-password", json=change(), headers=key)
+            assert (answer.status_code, answer.json()) == (200, {})
+        set_by_it = user(street, "zoe").password_hash
+        guessed = await zoe.post("/auth/update-password", json=change(new="a guess, quite"), headers=key)
+        assert (guessed.status_code, guessed.json()["rule"]) == (400, "password_wrong")
+        other = await zoe.post("/auth/update-password", json=change(), headers={"Idempotency-Key": "two"})
+        assert (other.status_code, other.json()["rule"]) == (400, "password_wrong")
+    assert user(street, "zoe").password_hash == set_by_it
+
+
 async def test_a_monitor_may_change_his_own_password(street: World) -> None:
     async with client_of(street, "mona") as mona:
         assert (await mona.post("/auth/update-password", json=change())).status_code == 200
@@ -117,11 +131,24 @@ async def test_a_password_that_must_be_changed_is_changed_unsigned(street: World
     assert password_fits(user(street, "zoe").password_hash, NEW)
 
 
-async def test_nobody_makes_himself_a_user(world: World) -> None:
-    body = {"domain": "default", "email": "new@example.org", "password": NEW}
-    async with world.anonymous() as nobody:
-        answer = await nobody.post("/auth/signup", json=body)
-    assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (403, "signup-disabled")
+async def test_ones_own_full_name_is_changed(street: World) -> None:
+    async with client_of(street, "zoe") as zoe:
+        body = {"email": "zoe@example.org", "full_name": "Zoe Example"}
+        assert (await zoe.post("/auth/update-full-name", json=body)).json() == {}
+        others = await zoe.post("/auth/update-full-name", json=body | {"email": "ada@example.org"})
+        long = await zoe.post("/auth/update-full-name", json=body | {"full_name": "x" * 65})
+    assert user(street, "zoe").spec.full_name == "Zoe Example"
+    assert [(answer.status_code, answer.json()["field"]) for answer in (others, long)] == [
+        (400, "email"),
+        (400, "full_name"),
+    ]
+
+
+async def test_ones_own_keypair_is_told_without_its_secret(world: World) -> None:
+    async with world.client() as ada:
+        told = (await ada.get("/auth/keypair")).json()
+    assert (told["accessKey"], told["isActive"], told["isAdmin"]) == ("AKADA", True, False)
+    assert not any("secret" in name.lower() for name in told)
 
 
 async def test_who_leaves_is_not_let_in_again(street: World) -> None:
@@ -175,6 +202,15 @@ async def test_an_ssh_keypair_is_made_and_its_private_key_told_once(world: World
     everything = repr([record.value for log in world.log._logs.values() for record in log.records])
     assert "SshKeypairSet" in everything
     assert "PRIVATE KEY" not in everything
+
+
+async def test_a_private_key_is_told_again_to_who_sends_the_same_request_again(world: World) -> None:
+    async with world.client(**{"Idempotency-Key": "k"}) as ada, world.client("eve", **{"Idempotency-Key": "k"}) as eve:
+        first, again = [await ada.patch("/auth/ssh-keypair") for _ in range(2)]
+        assert (first.status_code, first.json()) == (again.status_code, again.json())
+        assert (await eve.patch("/auth/ssh-keypair")).json()["ssh_public_key"] != first.json()["ssh_public_key"]
+        other = (await ada.patch("/auth/ssh-keypair", headers={"Idempotency-Key": "l"})).json()
+        assert other["ssh_private_key"] != first.json()["ssh_private_key"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])

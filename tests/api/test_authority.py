@@ -12,8 +12,9 @@ from api.commands import GivenByPeople
 from api.problems import Problem
 from domain.contexts import CONTEXTS
 from domain.directory.messages import DirectoryCommands
-from domain.directory.messages.common import DirectoryCommand, ProjectId, UserId
+from domain.directory.messages.common import DirectoryCommand, UserId
 from domain.directory.messages.groups import Grantee, GranteeKind, PresetSpec
+from domain.directory.messages.images import ImageFacts, RegistrySpec
 from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec, SshKeypair
 from domain.directory.messages.personal import (
     CreateTemplate,
@@ -24,10 +25,11 @@ from domain.directory.messages.personal import (
     TemplateKind,
 )
 from domain.directory.messages.policies import CreateKeypairPolicy, CreateProjectPolicy, CreateUserPolicy
+from domain.directory.messages.tasks import ScanRegistries
 from domain.directory.messages.tenants import CreateDomain, CreateProject
 from domain.directory.messages.users import CreateUser, ModifyUser, Role, UserSpec
 from domain.directory.state import Directory, Identity
-from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, Refused, SessionId
+from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, ProjectId, Refused, SessionId
 from domain.session.messages import Seat, SessionCommand, SessionSpec
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -80,7 +82,7 @@ def _template(who: str) -> Template:
         domain=domain,
         project_id=HOME if domain == "home" else AWAY,
         owner=UserId(who),
-        body={},
+        body="c2VjcmV0",
     )
 
 
@@ -138,12 +140,18 @@ def about(whose: str) -> dict[str, Any]:
         "kernels": (Seat(kernel_id=KernelId("s"), role="main", index=1),),
         "cell": Cell("default"),
         "agent_id": AgentId("a"),
+        "reference": "cr.example.org/x:1",
+        "alias": "x",
+        "facts": ImageFacts(registry="local"),
+        "task_id": "t",
+        "work": ScanRegistries(registries=("local",)),
         "user_spec": spec,
     }
 
 
 SPECS: Final[dict[str, Any]] = {
     "CreatePreset": PresetSpec(resource_slots={}),
+    "CreateRegistry": RegistrySpec(url="https://cr.example.org"),
     "RequestSession": SessionSpec(image="i", slots={}),
 }
 
@@ -162,11 +170,13 @@ def command_of(kind: type[Command], whose: str) -> Any:
 KINDS: Final = [kind for kind in members(GivenByPeople) if issubclass(kind, Command)]
 
 SUPERADMINS: Final = {
-    "RemoveAgent", "CreateDomain", "ModifyDomain", "PurgeDomain", "CreateKeypairPolicy", "ModifyKeypairPolicy",
+    "RemoveAgent", "ExcludeAgent", "IncludeAgent",
+    "CreateDomain", "ModifyDomain", "PurgeDomain", "CreateKeypairPolicy", "ModifyKeypairPolicy",
     "DeleteKeypairPolicy", "CreateUserPolicy", "ModifyUserPolicy", "DeleteUserPolicy", "CreateProjectPolicy",
     "ModifyProjectPolicy", "DeleteProjectPolicy", "CreateResourceGroup", "ModifyResourceGroup", "DeleteResourceGroup",
     "GrantResourceGroup", "RevokeResourceGroup", "RevokeAllResourceGroups", "CreatePreset", "ModifyPreset",
-    "DeletePreset", "SetAnnouncement", "SetManagerStatus",
+    "DeletePreset", "SetAnnouncement", "SetManagerStatus", "CreateRegistry", "ModifyRegistry", "DeleteRegistry",
+    "RegisterImage", "ModifyImage", "ForgetImage", "AliasImage", "DealiasImage", "StartTask", "CancelTask",
 }  # fmt: skip
 ADMINS: Final = {
     "CreateProject", "ModifyProject", "PurgeProject", "CreateUser", "ModifyUser", "PurgeUser", "SetUserPassword",

@@ -103,7 +103,10 @@ def test_asyncapi_tells_every_topic_and_message() -> None:
     assert document["asyncapi"] == "3.0.0"
     assert_references_resolve(document)
     addresses = {channel["address"] for channel in document["channels"].values()}
-    assert addresses == {settings.topic_prefix + topic.name for topic in all_topics(settings)} | {"/events/session"}
+    assert addresses == {settings.topic_prefix + topic.name for topic in all_topics(settings)} | {
+        "/events/session",
+        "/events/background-task",
+    }
     told = set(document["components"]["messages"])
     for context in CONTEXTS.values():
         for adapter in (context.commands, context.events):

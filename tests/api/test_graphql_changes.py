@@ -407,3 +407,52 @@ async def test_under_a_key_of_the_clients_the_same_mutation_happens_once(admin: 
     async with admin.client("root", **headers) as client:
         answers = [await client.post("/admin/gql", json={"query": query}) for _ in range(2)]
     assert [each.json()["data"]["create_domain"] for each in answers] == [DONE, DONE]
+
+
+async def twice(admin: AdminWorld, key: str, query: str) -> list[Any]:
+    """What a superadmin is answered who sends it under a key of his, and again."""
+    async with admin.client("root", **{"Idempotency-Key": key}) as client:
+        answers = [(await client.post("/admin/gql", json={"query": query})).json() for _ in range(2)]
+    assert not [each["errors"] for each in answers if "errors" in each]
+    return [each["data"] for each in answers]
+
+
+async def test_a_user_who_is_created_again_under_the_same_key_is_there_once_with_one_keypair(admin: AdminWorld) -> None:
+    query = """mutation { create_user(email: "once@example.org", props: {
+        username: "once", password: "first", domain_name: "home", role: "admin", group_ids: []
+    }) { ok msg user { uuid main_access_key keypairs { access_key is_admin } } } }"""
+    before = len(admin.services.tail.directory.keypairs)
+    first, again = await twice(admin, "u-1", query)
+    assert first == again
+    made = first["create_user"]
+    assert (made["ok"], made["user"]["keypairs"]) == (
+        True,
+        [{"access_key": made["user"]["main_access_key"], "is_admin": True}],
+    )
+    assert len(admin.services.tail.directory.keypairs) == before + 1
+    other = query.replace("first", "second")
+    async with admin.client("root", **{"Idempotency-Key": "u-1"}) as client:
+        refused = (await client.post("/admin/gql", json={"query": other})).json()["data"]["create_user"]
+    assert not refused["ok"], "the key is that of another request"
+
+
+async def test_a_secret_key_is_told_again_to_who_sends_the_same_request_again(admin: AdminWorld) -> None:
+    query = """mutation { create_keypair(user_id: "%s", props: {rate_limit: 77, resource_policy: "default"}) {
+        ok msg keypair { access_key secret_key } } }"""
+    query %= email("kim")
+    first, again = await twice(admin, "k-7", query)
+    assert first == again
+    told = first["create_keypair"]["keypair"]
+    assert len(told["secret_key"]) == 40
+    auth = KeypairAuth(told["access_key"], told["secret_key"])
+    async with httpx.AsyncClient(base_url=admin.url, auth=auth) as kim:
+        assert (await kim.get("/auth")).status_code == 200
+    [other, _] = await twice(admin, "k-8", query)
+    assert other["create_keypair"]["keypair"] != told
+
+
+async def test_a_password_that_is_set_again_under_the_same_key_is_set_once(admin: AdminWorld) -> None:
+    query = """mutation { modify_user(email: "%s", props: {full_name: "Eve E.", password: "once more"}) { ok msg } }"""
+    first, again = await twice(admin, "p-1", query % email("eve"))
+    assert first == again == {"modify_user": DONE}
+    assert password_fits(admin.services.tail.directory.users[user_id("eve")].password_hash, "once more")

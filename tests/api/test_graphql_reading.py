@@ -107,6 +107,19 @@ async def test_users_have_their_projects_and_keypairs(admin: AdminWorld) -> None
     assert opened == [1] * 3
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ images { aliases installed_agents labels { key } resource_limits { key } } }",
+        "{ agent_list(limit: 10, offset: 0) { items { installed_images } } }",
+    ],
+)
+async def test_who_has_which_images_is_asked_once(admin: AdminWorld, query: str) -> None:
+    with _counted(admin) as opened:
+        await admin.ask("root", query)
+    assert opened == [1] * 2
+
+
 @contextmanager
 def _counted(admin: AdminWorld) -> Iterator[list[int]]:
     """One for each time that the projections are asked."""
@@ -148,3 +161,18 @@ async def test_a_list_that_carries_a_position_waits_for_it(admin: AdminWorld) ->
     assert late.status_code == 504
     assert late.json()["retryable"] is True
     assert bad.status_code == 400
+
+
+async def test_a_list_goes_on_behind_the_page_before(admin: AdminWorld) -> None:
+    query = """query($after: String) { user_list(limit: 3, offset: 0, order: "email", after: $after) {
+        items { email } total_count next } }"""
+    found: list[str] = []
+    after: str | None = None
+    while after is not None or not found:
+        page = (await admin.ask("root", query, {"after": after}))["user_list"]
+        found += [each["email"] for each in page["items"]]
+        after = page["next"]
+        assert page["total_count"] == len(PEOPLE)
+    assert found == sorted(email(who) for who in PEOPLE)
+    wrong = await admin.post("root", query, {"after": "nonsense"})
+    assert (wrong.status_code, "no cursor" in wrong.text) == (200, True)

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from api.graphql.schema import SCHEMAS
 from tests.api.admin import AWAY, HOME, AdminWorld, access_key, email, session_id, user_id
+from tests.api.gallery import DOOMED, PYTHON
 from tests.whole import AGENT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
@@ -94,6 +95,21 @@ QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         f'compute_container_list({PAGE}, session_id: "{session_id("ada")}") {{ items {{ cluster_hostname }} }}',
         "all all all all none none",
     ),
+    "image": ('image(reference: "py") { name }', "all all all all none none"),
+    "images": (
+        "images { name }",
+        "hidden/doomed,hidden/secret,library/ours,ops/pipeline,stable/python,stable/python"
+        + 3 * " library/ours,ops/pipeline,stable/python,stable/python"
+        + 2 * " library/ours",
+    ),
+    "container_registries": (
+        "container_registries { hostname }",
+        "all forbidden forbidden forbidden forbidden forbidden",
+    ),
+    "container_registry": (
+        'container_registry(hostname: "cr.example.org") { hostname }',
+        "all forbidden forbidden forbidden forbidden forbidden",
+    ),
 } | {
     name: (query, "none none none none none none")
     for name, query in {
@@ -103,8 +119,6 @@ QUERIES: Final[Mapping[str, tuple[str, str]]] = {
         "vfolder_project_list": f"vfolder_project_list({PAGE}) {{ items {{ name }} }}",
         "storage_volume": 'storage_volume(id: "x") { id }',
         "storage_volume_list": f"storage_volume_list({PAGE}) {{ items {{ id }} }}",
-        "image": 'image(reference: "x") { name }',
-        "images": "images { name }",
         "endpoint": f'endpoint(endpoint_id: "{HOME}") {{ name }}',
         "endpoint_list": f"endpoint_list({PAGE}) {{ items {{ name }} }}",
     }.items()
@@ -123,6 +137,9 @@ POLICY: Final = (
     " max_containers_per_session: 1, idle_timeout: 1}"
 )
 
+REGISTRY_PROPS: Final = '{url: "https://example.org", type: "docker"}'
+AGENTS: Final = f'target_agents: "{AGENT}"'
+
 NEW_USER: Final = '{username: "$new@x", password: "p", domain_name: "home"}'
 
 TARGETS: Final[Mapping[str, str]] = {
@@ -135,6 +152,8 @@ TARGETS: Final[Mapping[str, str]] = {
     "$of_projects": 'create_project_resource_policy(name: "$new", props: {})',
     "$group": 'create_scaling_group(name: "$new", props: {driver: "static", scheduler: "fifo"})',
     "$preset": 'create_resource_preset(name: "$new", props: {resource_slots: "{}"})',
+    "$alias": f'alias_image(alias: "$new", target: "{PYTHON}")',
+    "$registry": f'create_container_registry(hostname: "$new", props: {REGISTRY_PROPS})',
 }
 """What a mutation is about is made for each role anew, in the domain `home`."""
 
@@ -177,6 +196,17 @@ MUTATIONS: Final[Mapping[str, tuple[str, str]]] = {
     "create_resource_preset": ('(name: "$new", props: {resource_slots: "{}"})', SUPERADMINS),
     "modify_resource_preset": ('(name: "$preset", props: {})', SUPERADMINS),
     "delete_resource_preset": ('(name: "$preset")', SUPERADMINS),
+    "rescan_images": ("", SUPERADMINS),
+    "preload_image": (f'(reference: "py", {AGENTS})', SUPERADMINS),
+    "unload_image": (f'(reference: "py", {AGENTS})', SUPERADMINS),
+    "forget_image": (f'(reference: "{DOOMED}")', SUPERADMINS),
+    "clear_images": ('(registry: "vault.example.org")', SUPERADMINS),
+    "alias_image": (f'(alias: "$new", target: "{PYTHON}")', SUPERADMINS),
+    "dealias_image": ('(alias: "$alias")', SUPERADMINS),
+    "modify_image": ('(target: "py", props: {supported_accelerators: ["cuda"]})', SUPERADMINS),
+    "create_container_registry": (f'(hostname: "$new", props: {REGISTRY_PROPS})', SUPERADMINS),
+    "modify_container_registry": ('(hostname: "$registry", props: {ssl_verify: false})', SUPERADMINS),
+    "delete_container_registry": ('(hostname: "$registry")', SUPERADMINS),
 }
 
 FIELDS: Final = {
@@ -313,7 +343,7 @@ async def test_another_tenants_user_is_refused_in_the_words_for_nobody(admin: Ad
 
 
 async def test_secret_keys_are_told_to_their_owners_only(admin: AdminWorld) -> None:
-    query = f"keypair_list({PAGE}) {{ items {{ user_id secret_key }} }}"
+    query = "keypair_list(limit: 1000, offset: 0) { items { user_id secret_key } }"
     for who in ROLES:
         answer = await admin.ask(who, "{ %s }" % query)  # noqa: UP031 (braces)
         told = {each["user_id"] for each in answer["keypair_list"]["items"] if each["secret_key"] is not None}

@@ -3,10 +3,13 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
+from tests.api.listening import listening
 from tests.api.neighbours import client_of, move_in
 from tests.api.world import World
+from tests.whole import AGENT
 
 SESSION = {"image": "fake/image", "name": "mysess", "enqueueOnly": True}
 
@@ -110,3 +113,34 @@ async def test_nobody_waits_for_an_outcome_who_does_not_want_to(world: World) ->
         assert later.status_code == 202
         headers = {"X-Refold-Position": later.headers["X-Refold-Position"]}
         assert (await admin.get("/manager/status", headers=headers)).json()["status"] == "frozen"
+
+
+# -- the scheduler -----------------------------------------------------------------------------------------------------
+
+
+async def operated(client: httpx.AsyncClient, op: str, *args: str) -> httpx.Response:
+    return await client.post("/manager/scheduler/operation", json={"op": op, "args": list(args)})
+
+
+async def test_an_excluded_agent_gets_no_session_until_it_is_included_again(world: World) -> None:
+    async with world.whole.agent(), world.client("admin") as admin, world.client() as ada:
+        async with asyncio.timeout(5):
+            while (done := await operated(admin, "exclude-agents", AGENT, AGENT)).status_code == 404:
+                await asyncio.sleep(0.01)  # until the agent has registered
+        assert done.status_code == 204, done.text
+        waiting = await ada.post("/session", json=SESSION | {"enqueueOnly": False, "maxWaitSeconds": 1})
+        assert waiting.json()["status"] == "TIMEOUT"
+        assert (await operated(admin, "include-agents", AGENT)).status_code == 204
+        async with listening(ada, sessionName="mysess") as heard:
+            await heard.until("session_started")
+
+
+async def test_a_scheduler_operation_that_cannot_be_is_refused_by_name(world: World) -> None:
+    async with world.client("admin") as admin, world.client() as ada:
+        for answer, status, field in (
+            (await operated(admin, "include-agents", "nobody"), 404, "args"),
+            (await operated(admin, "include-agents"), 400, "args"),
+            (await operated(admin, "feed-agents", AGENT), 400, "op"),
+            (await operated(ada, "include-agents", AGENT), 403, None),
+        ):
+            assert (answer.status_code, answer.json().get("field")) == (status, field)

@@ -1,10 +1,14 @@
 """Presets, what may still be asked for, resource groups, and what clients ask about the cluster."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from domain.directory.messages.groups import (
     CreatePreset,
@@ -23,7 +27,7 @@ from domain.scheduling.messages import AgentProfile
 from infra.log import Position
 from tests.api.neighbours import HOME, client_of, directed, move_in
 from tests.api.world import World
-from tests.whole import now
+from tests.whole import AGENT, now
 
 GIB = 2**30
 PROFILE = AgentProfile(
@@ -213,3 +217,70 @@ async def test_usage_needs_no_recalculation(world: World) -> None:
     async with world.client() as ada, world.client("admin") as admin:
         assert (await ada.post("/resource/recalculate-usage")).status_code == 403
         assert (await admin.post("/resource/recalculate-usage", headers={"Content-Type": "text/plain"})).json() == {}
+
+
+# -- app proxies and watchers ------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def proxy(body: bytes, status: int = 200) -> AsyncIterator[str]:
+    """The URL of something that says this of itself."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=body, status=status)
+
+    app = web.Application()
+    app.add_routes([web.get("/base/status", answer)])
+    async with TestServer(app) as server:
+        yield str(server.make_url("/base/"))
+
+
+async def version(world: World, address: str | None, **query: str) -> httpx.Response:
+    changes = ResourceGroupChanges(wsproxy_addr=address)
+    await directed(world, ModifyResourceGroup(at=now(), name="default", changes=changes))
+    async with world.client() as ada:
+        return await ada.get("/scaling-groups/default/wsproxy-version", params=query)
+
+
+async def test_an_app_proxy_says_itself_which_version_it_has(world: World) -> None:
+    async with proxy(b'{"api_version": "v2"}') as address:
+        assert (await version(world, address, group="default")).json() == {"wsproxy_version": "v2"}
+        assert (await version(world, address)).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"no json", b'{"api_version": "v2", "x": "' + b"x" * 70_000 + b'"}'])
+async def test_an_app_proxy_that_talks_nonsense_is_not_available(world: World, body: bytes) -> None:
+    async with proxy(body) as address:
+        assert (await version(world, address)).status_code == 503
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "nonsense", "ftp://x", "http://[", "http://x:99999"])
+async def test_an_app_proxy_that_is_not_there_is_not_available(world: World, address: str) -> None:
+    answer = await version(world, address)
+    assert (answer.status_code, answer.json()["retryable"]) == (503, True)
+
+
+async def test_a_resource_group_without_an_app_proxy_and_one_that_one_may_not_use_are_told_apart(world: World) -> None:
+    await directed(world, CreateResourceGroup(at=now(), name="private", spec=ResourceGroupSpec(public=False)))
+    assert (await version(world, None)).json()["type"].endswith("/wsproxy-not-found")
+    async with world.client() as ada:
+        for name in ("private", "neverwas"):
+            answer = await ada.get(f"/scaling-groups/{name}/wsproxy-version")
+            assert (answer.status_code, answer.json()["field"]) == (404, "name")
+
+
+async def test_no_watcher_stands_beside_an_agent(world: World) -> None:
+    async with world.whole.agent(PROFILE), world.client("admin") as admin, world.client() as ada:
+        await until_known(world)
+        async with asyncio.timeout(5):
+            while (answer := await admin.request("GET", "/resource/watcher", json={"agent_id": AGENT})).is_error:
+                await asyncio.sleep(0.01)
+        assert answer.json() == {"agent-status": "alive", "watcher-status": "none"}
+        for operation in ("start", "stop", "restart"):
+            body = {"agent_id": AGENT}
+            done = await admin.post(f"/resource/watcher/agent/{operation}", json=body)
+            assert done.json()["type"].endswith("/watcher-not-found")
+            assert (await ada.post(f"/resource/watcher/agent/{operation}", json=body)).status_code == 403
+        assert (await admin.post("/resource/watcher/agent/feed", json=body)).status_code == 400
+        unknown = await admin.request("GET", "/resource/watcher", json={"agent_id": "nobody"})
+        assert (unknown.status_code, unknown.json()["field"]) == (404, "agent_id")

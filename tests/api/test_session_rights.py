@@ -158,3 +158,16 @@ async def test_a_monitor_begins_and_ends_nothing(world: World) -> None:
     await move_in(world)
     async with client_of(world, "mona") as mona:
         assert (await mona.post("/session", json=SESSION)).status_code == 403
+
+
+async def test_a_session_says_which_project_it_is_in_whatever_its_sender_says(world: World) -> None:
+    async with world.client() as ada:
+        by_client = await ada.post("/session", json=SESSION | {"name": "asked"})
+        bare = await ada.post("/refold/commands", json=command(project_id="other"))
+        assert (by_client.status_code, bare.status_code) == (201, 200), bare.text
+        position = {"X-Refold-Position": bare.headers["X-Refold-Position"]}
+        for name in ("asked", "bare"):
+            assert (await ada.get(f"/session/{name}", headers=position)).status_code == 200
+            row = await world.known.by_name("AKADA", name)
+            assert row is not None
+            assert row.project_id == HOME

@@ -102,18 +102,67 @@ async def test_a_cluster_template_is_of_another_kind(world: World) -> None:
         assert (await ada.get("/template/none")).status_code == 400
 
 
-async def test_a_password_in_it_is_told_to_its_owner_only(world: World) -> None:
+async def test_what_may_be_secret_in_it_is_told_to_its_owner_only(world: World) -> None:
     await move_in(world)
     async with world.client() as ada, client_of(world, "dora") as dora:
         [entry] = (await ada.post("/template/session", json=new(WHOLE))).json()
         mine = await ada.get(f"/template/session/{entry['id']}", params={"format": "yaml"})
         assert yaml.safe_load(mine.text) == yaml.safe_load(WHOLE)
         theirs = (await dora.get(f"/template/session/{entry['id']}")).json()
-        assert theirs["spec"]["kernel"]["git"]["credential"] == {"username": "ada", "password": "********"}
-        assert "the-git-password" not in (await ada.get("/template/session")).text
-    everything = repr([record.value for log in world.log._logs.values() for record in log.records])
-    assert "TemplatePut" in everything
-    assert "the-git-password" not in everything
+        [listed] = (await ada.get("/template/session")).json()
+    for kernel in (theirs["spec"]["kernel"], listed["template"]["spec"]["kernel"]):
+        assert kernel["git"]["credential"] == {"username": "ada", "password": "********"}
+        assert kernel["environ"] == {"EPOCHS": "********"}
+        assert kernel["image"] == "python:3.9"
+
+
+async def test_the_variables_of_a_cluster_are_told_to_its_owner_only(world: World) -> None:
+    payload = CLUSTER.replace("spec:", "spec:\n  environ: {TOKEN: the-token}")
+    async with world.client() as ada:
+        [entry] = (await ada.post("/template/cluster", json=new(payload))).json()
+        assert (await ada.get(f"/template/cluster/{entry['id']}")).json()["spec"]["environ"] == {"TOKEN": "the-token"}
+        assert "the-token" not in (await ada.get("/template/cluster")).text
+
+
+async def test_nothing_of_it_but_its_name_stands_in_the_log(world: World) -> None:
+    async with world.client() as ada:
+        [entry] = (await ada.post("/template/session", json=new(WHOLE))).json()
+        changed = WHOLE.replace("the-git-password", "another-password")
+        assert (await ada.put(f"/template/session/{entry['id']}", json={"payload": changed})).status_code == 200
+    everything = b"\n".join(record.value for log in world.log._logs.values() for record in log.records)
+    assert everything.count(b'"TemplatePut"') == 2
+    assert b'"training"' in everything
+    words = ["the-git-password", "another-password", "EPOCHS", "python train.py", "pip install x", "x.git", "/data"]
+    assert [word for word in words if word.encode() in everything] == []
+
+
+async def test_one_that_cannot_be_read_any_more_is_still_listed_and_deleted(world: World) -> None:
+    async with world.client() as ada, world.client("admin") as admin:
+        [forgotten] = (await ada.post("/template/session", json=new())).json()
+        await world.services.keyring.forget("user-ada")
+        strange = {"template_id": "strange", "template": kept_as("bm90aGluZw==", world)}
+        assert (await admin.post("/refold/commands", json={"type": "CreateTemplate"} | strange)).status_code == 200
+        for template_id, status in ((forgotten["id"], 410), ("strange", 409)):
+            assert (await admin.get(f"/template/session/{template_id}")).status_code == status
+        listed = (await admin.request("GET", "/template/session", json={"all": True})).json()
+        assert [(each["name"], each["template"]) for each in listed] == [("odd", None), ("t", None)]
+        for template_id in (forgotten["id"], "strange"):
+            assert (await admin.delete(f"/template/session/{template_id}")).status_code == 200
+
+
+def kept_as(body: str, world: World) -> dict[str, Any]:
+    project = world.services.tail.directory.project("default", "default")
+    assert project is not None
+    place = {"domain": "default", "project_id": project.project_id, "owner": "user-ada"}
+    return place | {"kind": "task", "name": "odd", "body": body}
+
+
+async def test_one_that_is_too_large_is_refused(world: World) -> None:
+    large = yaml.safe_load(WHOLE)
+    large["spec"]["mounts"] = {f"folder{number}": "/" + "x" * 1000 for number in range(200)}
+    async with world.client() as ada:
+        told = (await ada.post("/template/session", json=new(large))).json()
+    assert (told["status"], told["field"], told["rule"]) == (400, "payload", "length")
 
 
 async def test_anothers_template_is_not_there(world: World) -> None:

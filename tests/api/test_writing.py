@@ -219,4 +219,4 @@ def test_exactly_what_the_domain_says_is_given_by_people() -> None:
         for model in members(context.commands._type)
         if cast(Any, model).by_users
     }
-    assert given == by_people | {"RemoveAgent"}
+    assert given == by_people | {"RemoveAgent", "ExcludeAgent", "IncludeAgent"}

@@ -14,8 +14,9 @@ from fastapi import FastAPI
 from api.app import Servers, make_app
 from api.deps import Services
 from api.known import Known
+from api.sockets import MESSAGE_BYTES_MAX
 from domain.contexts import CONTEXTS
-from domain.directory.messages.common import DirectoryCommand, ProjectId, UserId
+from domain.directory.messages.common import DirectoryCommand, UserId
 from domain.directory.messages.groups import CreateResourceGroup
 from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec
 from domain.directory.messages.policies import (
@@ -26,8 +27,9 @@ from domain.directory.messages.policies import (
 )
 from domain.directory.messages.tenants import CreateDomain, CreateProject
 from domain.directory.messages.users import CreateUser, Role, UserSpec
-from domain.messages import AccessKey, Cell
+from domain.messages import AccessKey, Cell, ProjectId
 from domain.slots import total
+from infra.keypair_uses import KeypairUses, MemoryUses
 from infra.keyring import Keyring, MemoryKeys
 from infra.log import Log, Partition, Position
 from infra.memory_log import MemoryLog
@@ -163,7 +165,7 @@ class MemoryKnown:
         return frozenset(name for row in rows if row.status != "REMOVED" for name in row.slots)
 
     async def capacity(
-        self, *, owner: str, domain: str, project: str | None, owners: Sequence[str], groups: Sequence[str]
+        self, *, owner: str, domain: str, project_id: str | None, owners: Sequence[str], groups: Sequence[str]
     ) -> Capacity:
         placed = [row for row in self._sessions() if row.ended_at is None and row.status != "PENDING"]
 
@@ -176,7 +178,7 @@ class MemoryKnown:
             await self.slot_names(),
             Held(
                 held(row for row in placed if row.owner == owner),
-                held(row for row in of_domain if row.project == project),
+                held(row for row in of_domain if row.project_id == project_id),
                 held(of_domain),
             ),
             {
@@ -201,6 +203,7 @@ class World:
         self.known = MemoryKnown(self.settings, self.whole.log)
         self.counts = MemoryCounts()
         self.keys = MemoryKeys()
+        self.uses: KeypairUses = MemoryUses()
         self.url = ""
         self.services: Services
 
@@ -226,6 +229,7 @@ class World:
             for command in await people(Keyring(self.settings, self.keys)):
                 await self.whole.give("directory", command)
             async with self.api() as (self.url, self.services):
+                self.whole.api_url = self.url
                 yield self
 
     @asynccontextmanager
@@ -256,7 +260,7 @@ class World:
 
         @asynccontextmanager
         async def outside(_: Settings) -> AsyncIterator[Servers]:
-            yield Servers(log or self.whole.log, self.projections, self.counts, self.keys)
+            yield Servers(log or self.whole.log, self.projections, self.counts, self.keys, self.uses)
 
         app = make_app(self.settings, outside)
         async with _serving(app) as url:
@@ -283,7 +287,9 @@ async def _serving(app: FastAPI) -> AsyncIterator[str]:
         app,
         port=0,
         http="httptools",
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES_MAX,
+        ws_per_message_deflate=False,
         log_config=None,
         access_log=False,
         proxy_headers=False,

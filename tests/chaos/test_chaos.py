@@ -95,6 +95,8 @@ class People:
                 spec |= {"session_type": "batch", "startup_command": "exit 3"}
             case "broken":
                 spec |= {"image": "fake/fail-start"}
+        if number % 3 == 0:  # its kernels start once the api has answered too
+            spec |= {"environ": {"TOKEN": f"of session {number}"}}
         seats = [{"role": "sub" if index else "main", "index": index or 1} for index in range(kernels)]
         events = await self._give("RequestSession", name=f"s-{number}", spec=spec, kernels=seats)
         session_id = str(events[0]["session_id"])

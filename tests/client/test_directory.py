@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socket
 import textwrap
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +23,8 @@ metadata:
 spec:
   kernel:
     image: python:3.9
+    environ: {TOKEN: a-token-of-the-template}
+    run: {bootstrap: pip install a-private-package}
   resources: {cpu: 2, mem: 4g}
 """
 
@@ -77,14 +81,17 @@ async def test_dotfiles_of_projects_and_domains(client: Client, whose: list[str]
     assert "deleted" in await client.run("dotfile", "delete", "-f", ".rc", *whose)
 
 
-async def test_templates_are_created_listed_read_changed_and_deleted(client: Client) -> None:
+async def test_templates_are_created_listed_read_changed_and_deleted(client: Client, stack: Stack) -> None:
+    stack.secrets |= {"a-token-of-the-template", "a-private-package"}
     source = client.home / "template.yaml"
     source.write_text(TEMPLATE)
     created = await client.run("session-template", "create", "-f", str(source))
     assert "created and ready" in created
     template_id = created.split("Task template ")[1].split()[0]
     assert template_id in await client.run("session-template", "list")
-    assert "name: training" in await client.run("session-template", "get", template_id)
+    told = await client.run("session-template", "get", template_id)
+    assert "name: training" in told
+    assert "a-token-of-the-template" in told
     assert json.loads((await client.run("session-template", "get", template_id, "-f", "json")).splitlines()[-1])
     source.write_text(TEMPLATE.replace("training", "evaluating"))
     assert "updated" in await client.run("session-template", "update", template_id, "-f", str(source))
@@ -159,3 +166,83 @@ async def test_a_password_is_changed_with_the_old_one_only(client: Client, stack
     with pytest.raises(AssertionError, match="this is not the password"):
         await called(client, body.format(repr("wrong")))
     assert await called(client, body.format(repr(old))) == {}
+
+
+async def test_a_session_is_made_from_a_template(client: Client) -> None:
+    kernel, resources = {"image": IMAGE}, {"cpu": 1, "mem": "256m"}
+    spec = {"kernel": kernel, "resources": resources}
+    template = json.dumps({"apiVersion": "v1", "kind": "taskTemplate", "metadata": {"name": "t"}, "spec": spec})
+    told = await called(
+        client,
+        f"""
+        template = s.SessionTemplate.create({template!r})
+        made = s.ComputeSession.create_from_template(template.template_id, name="from-template", tag="mine")
+        print(json.dumps([made.status, made.created, made.get_info()["image"], made.get_info()["tag"]]))
+        made.destroy()
+        template.delete()
+        """,
+    )
+    assert told == ["RUNNING", True, IMAGE, "mine"]
+
+
+async def test_registries_are_entered_by_the_keys_of_etcd(client: Client, stack: Stack) -> None:
+    stack.secrets.add("the-registry-password")
+    key = "config/docker/registry/cr.example.org"
+    assert "Successfully set" in await client.run("admin", "etcd", "set", key, "https://cr.example.org")
+    assert "Successfully set" in await client.run("admin", "etcd", "set", f"{key}/password", "the-registry-password")
+    assert "https://cr.example.org" in await client.run("admin", "etcd", "get", key)
+    assert "********" in await client.run("admin", "etcd", "get", "--prefix", key)
+    assert "cr.example.org" in await client.run("admin", "resource", "docker-registries")
+    assert "Successfully deleted" in await client.run("admin", "etcd", "delete", "--prefix", key)
+    assert "null" in await client.run("admin", "etcd", "get", key)
+    assert "cannot be set here" in await client.run("admin", "etcd", "set", "config/redis/addr", "x", ends_with=1)
+
+
+async def test_what_was_used_is_told_by_project_and_over_time(client: Client) -> None:
+    told = await called(
+        client,
+        """
+        import datetime, time
+        s.ComputeSession.get_or_create("fake/image", name="used1").destroy()
+        today = datetime.datetime.now(datetime.timezone.utc)
+        group = s.Group.from_name("default")[0]["id"]
+        while not (month := s.Resource.usage_per_month(today.strftime("%Y%m"), [group])):
+            time.sleep(0.1)
+        period = s.Resource.usage_per_period(group, today.strftime("%Y%m%d"), today.strftime("%Y%m%d"))
+        print(json.dumps([
+            [each["g_name"] for each in month],
+            len(month[0]["c_infos"]) == len(period["c_infos"]),
+            len(s.Resource.user_monthly_stats()),
+            s.Resource.admin_monthly_stats()[-1]["num_sessions"]["unit_hint"],
+            s.Resource.recalculate_usage(),
+        ]))
+        """,
+    )
+    assert told == [["default"], True, 2880, "count", {}]
+    listed = await client.run("admin", "resource", "usage-per-month", f"{datetime.now(UTC):%Y%m}")
+    assert "Group: default" in listed
+
+
+async def test_agents_are_excluded_and_included_and_have_no_watcher(client: Client, stack: Stack) -> None:
+    agent = stack.settings.agent_id or socket.gethostname()
+    await client.run("admin", "manager", "scheduler", "exclude-agents", agent)
+    waiting = await client.run("session", "create", "--name", "waits1", "--max-wait", "1", IMAGE)
+    assert "still on the job queue" in waiting
+    await client.run("admin", "manager", "scheduler", "include-agents", agent)
+    async with stack.client() as admin, asyncio.timeout(20):
+        while (await admin.get("/session/waits1")).json()["status"] != "RUNNING":
+            await asyncio.sleep(0.1)
+    await client.run("rm", "waits1")
+    assert "alive" in await client.run("admin", "watcher", "status", agent)
+    assert "as the service that it is" in await client.run("admin", "watcher", "agent-stop", agent, ends_with=1)
+
+
+async def test_a_keypair_is_had_for_the_password(client: Client, stack: Stack) -> None:
+    told = await called(
+        client,
+        f"""
+        token = s.User.authorize({stack.admin.email!r}, "another horse, quite")
+        print(json.dumps(token.content["access_key"]))
+        """,
+    )
+    assert told == stack.admin.access_key

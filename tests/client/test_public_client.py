@@ -47,6 +47,14 @@ async def test_a_session_lives_and_dies(client: Client) -> None:
     assert "Done." in await client.run("rm", "sess2")
 
 
+async def test_a_session_runs_with_an_environment_that_nobody_else_can_read(client: Client, stack: Stack) -> None:
+    token = "the-token-of-this-session"
+    stack.secrets.add(token)
+    created = await client.run("session", "create", "--name", "environ1", "-e", f"TOKEN={token}", IMAGE)
+    assert "is created and ready" in created
+    assert "Done." in await client.run("rm", "environ1")
+
+
 async def test_a_batch_session_is_told_from_beginning_to_end(client: Client) -> None:
     listening = await client.start("events", "batch1")
     enqueued = await client.run(

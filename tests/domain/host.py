@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 from domain.messages import AgentId, Command, KernelId
-from domain.placements import AgentOrder, StartKernel, StopKernel
+from domain.placements import StartKernel, StopKernel
 from domain.scheduling.messages import RunningKernel
 from domain.session.messages import (
     ReportKernelExited,
@@ -42,13 +42,13 @@ class Host:
     agent_id: AgentId
     incarnation: int = 0
     cut_off: bool = False
-    orders: dict[KernelId, deque[AgentOrder]] = field(default_factory=dict)
+    orders: dict[KernelId, deque[StartKernel | StopKernel]] = field(default_factory=dict)
     kernels: dict[tuple[KernelId, int], Kernel] = field(default_factory=dict)
     over: set[tuple[KernelId, int]] = field(default_factory=set)
     started: list[tuple[KernelId, int]] = field(default_factory=list)
     """Every start there ever was."""
 
-    def take(self, order: AgentOrder) -> None:
+    def take(self, order: StartKernel | StopKernel) -> None:
         self.orders.setdefault(order.kernel_id, deque()).append(order)
 
     def inventory(self) -> Iterable[RunningKernel]:
@@ -98,7 +98,7 @@ class Host:
                     reports += self._go_on(kernel, 0, now)
         return reports
 
-    def _carry_out(self, order: AgentOrder, now: datetime) -> list[Command]:
+    def _carry_out(self, order: StartKernel | StopKernel, now: datetime) -> list[Command]:
         here = (order.kernel_id, order.incarnation)
         if isinstance(order, StartKernel):
             if here not in self.over and here not in self.kernels:

@@ -5,7 +5,7 @@ from typing import Any
 
 from domain.directory.consequences import DIRECTORY
 from domain.directory.messages.cluster import ManagerStatus, SetAnnouncement, SetManagerStatus
-from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
     CreateResourceGroup,
@@ -67,8 +67,9 @@ from domain.directory.messages.users import (
     SignOut,
     UserSpec,
 )
-from domain.messages import AccessKey, Cell, Command
+from domain.messages import AccessKey, Cell, Command, ProjectId
 from domain.session.messages import Limits
+from tests.domain import images
 from tests.domain.spec import Given, given
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -131,14 +132,13 @@ def grant(kind: GranteeKind, grantee_id: str, name: str = "gpus") -> GrantResour
 
 
 def template(template_id: str = T1, owner: str = ADA, project_id: str = TEAM) -> CreateTemplate:
-    body = {"kind": "taskTemplate"}
     asked = Template(
         kind=TemplateKind.TASK,
         name="t",
         domain="default",
         project_id=ProjectId(project_id),
         owner=UserId(owner),
-        body=body,
+        body=SEALED,
     )
     return CreateTemplate(at=NOW, template_id=TemplateId(template_id), template=asked)
 
@@ -201,5 +201,6 @@ life: tuple[Command, ...] = (
     DeleteUserPolicy(at=NOW, name="unused"),
     CreateProjectPolicy(at=NOW, name="unused"),
     DeleteProjectPolicy(at=NOW, name="unused"),
+    *images.life,
 )
 """One of everything that can happen."""

@@ -14,10 +14,11 @@ from domain.directory.consequences import DIRECTORY
 from domain.directory.messages.cluster import ManagerStatus
 from domain.directory.state import Directory
 from domain.messages import Event
+from domain.scheduling.messages import ExcludeAgent, IncludeAgent
 from domain.scheduling.state import Cell
 from domain.session.state import Sessions
 from tests.domain import people
-from tests.domain.world import World
+from tests.domain.world import AGENTS, CELL, World
 
 FOLDER = Path(__file__).parent / "histories"
 SEED, STEPS = 2403, 175
@@ -36,7 +37,7 @@ def facts(state: Any) -> Any:
         case Cell():
             agents = [agent for group in state.groups.values() for agent in group.agents.values()]
             return {
-                "agents": {agent.agent_id: [agent.standing, dict(agent.free)] for agent in agents},
+                "agents": {agent.agent_id: [agent.standing, dict(agent.free), agent.excluded] for agent in agents},
                 "waiting": sorted(f"{session_id}/{attempt}" for session_id, attempt in state.demands),
                 "placed": sorted(f"{session_id}/{attempt}" for session_id, attempt in state.grants),
             }
@@ -47,6 +48,9 @@ def facts(state: Any) -> Any:
                 "groups": sorted(state.groups),
                 "projects": sorted(f"{each.domain}/{each.name}" for each in state.projects.values()),
                 "frozen": state.manager_status is ManagerStatus.FROZEN,
+                "registries": sorted(state.registries),
+                "images": sorted("/".join(key) for key in state.images),
+                "tasks": {task.task_id: task.end for task in state.tasks.values()},
             }
 
 
@@ -54,6 +58,10 @@ def _lives() -> dict[str, list[tuple[str, Event]]]:
     world, random = World(), Random(SEED)
     for _ in range(STEPS):
         world.step(random.getrandbits(20))
+    world.register(0)
+    for kind in (ExcludeAgent, IncludeAgent):  # which chance brings too seldom
+        world.send("operator", "scheduling", kind(at=world.now, cell=CELL, agent_id=AGENTS[0]))
+    world.deliver_all()
     lives = {
         name: [(key, event) for (context, key), events in world.history.items() if context == name for event in events]
         for name in ("session", "scheduling")

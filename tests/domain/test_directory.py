@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from domain.context import Send
-from domain.directory.messages import groups, keypairs, policies, tenants, users
+from domain.directory.messages import groups, images, keypairs, policies, tenants, users
 from domain.directory.messages.cluster import SetAnnouncement
 from domain.directory.messages.keypairs import CreateKeypair, DeleteKeypair
 from domain.directory.messages.policies import CreateKeypairPolicy, ModifyKeypairPolicy
@@ -62,7 +62,9 @@ def test_what_is_changed_already_is_not_changed_again(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [tenants, users, keypairs, policies, groups], ids=lambda module: module.__name__.rpartition(".")[2]
+    "module",
+    [tenants, users, keypairs, policies, groups, images],
+    ids=lambda module: module.__name__.rpartition(".")[2],
 )
 def test_changes_name_exactly_the_fields_of_their_spec_with_the_same_types(module: Any) -> None:
     specs = {name: each for name, each in vars(module).items() if name.endswith("Spec") and issubclass(each, BaseModel)}

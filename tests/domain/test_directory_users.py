@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from domain.directory.deciding.signing_in import FAILURES_MAX, LOCKED_SECONDS, SIGN_INS_MAX
-from domain.directory.messages.common import ProjectId
 from domain.directory.messages.groups import GranteeKind, ResourceGroupRevoked
 from domain.directory.messages.keypairs import (
     BootstrapScriptSet,
@@ -14,6 +13,7 @@ from domain.directory.messages.keypairs import (
     KeypairDeleted,
     KeypairModified,
     KeypairSpec,
+    NewKeypair,
     SetBootstrapScript,
 )
 from domain.directory.messages.personal import DotfileDeleted, TemplateDeleted
@@ -36,6 +36,8 @@ from domain.directory.messages.users import (
     UserPurged,
     UserSpec,
 )
+from domain.messages import ProjectId
+from domain.session.messages import SetSessionLimits
 from tests.domain.people import (
     ADA,
     COOKIE,
@@ -43,6 +45,7 @@ from tests.domain.people import (
     EVE,
     HASH,
     KEY,
+    LIMITS,
     NEXT_COOKIE,
     NOW,
     OTHER_HASH,
@@ -101,6 +104,53 @@ def test_a_user_is_in_the_projects_he_is_created_with() -> None:
 )
 def test_a_user_needs_names_of_his_own_and_what_he_names(change: dict[str, Any], code: str) -> None:
     everybody.when(user(EVE, "eve").model_copy(update=change)).then_refused(code)
+
+
+def test_a_user_comes_with_his_first_keypair_as_his_main_one_all_or_nothing() -> None:
+    spec = KeypairSpec(resource_policy="basic")
+    eve = user(EVE, "eve", keypair=NewKeypair(access_key=SPARE, secret_sealed=SEALED, spec=spec))
+    everybody.when(eve).then(
+        UserCreated(
+            at=NOW,
+            user_id=EVE,
+            email="eve@example.com",
+            spec=UserSpec(username="eve", domain="default", main_access_key=SPARE),
+            password_hash=HASH,
+        ),
+        KeypairCreated(at=NOW, access_key=SPARE, user_id=EVE, secret_sealed=SEALED, spec=spec),
+    )
+    told = SetSessionLimits(at=NOW, owner=SPARE, limits=LIMITS)
+    assert [sent.message for sent in everybody.when(eve).sends] == [told]
+    everybody.and_when(eve).when(eve).then_nothing()
+    everybody.and_when(eve, keypair("AKIC", EVE), modify_user(EVE, main_access_key="AKIC")).when(eve).then_nothing()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "field"),
+    [
+        ({"access_key": KEY}, "access_key_taken", "keypair.access_key"),
+        ({"access_key": "AK IB"}, "bad_id", "keypair.access_key"),
+        ({"spec": KeypairSpec(resource_policy="gold")}, "unknown_policy", "keypair.resource_policy"),
+    ],
+)
+def test_a_user_whose_first_keypair_cannot_be_is_not_created_either(
+    change: dict[str, Any], code: str, field: str
+) -> None:
+    new = NewKeypair(access_key=SPARE, secret_sealed=SEALED, spec=KeypairSpec(resource_policy="basic"))
+    outcome = everybody.when(user(EVE, "eve", keypair=new.model_copy(update=change)))
+    outcome.then_refused(code)
+    assert outcome.refused is not None
+    assert outcome.refused.field == field
+    another_main = user(EVE, "eve", keypair=new)
+    spec = another_main.spec.model_copy(update={"main_access_key": KEY})
+    everybody.when(another_main.model_copy(update={"spec": spec})).then_refused("unknown_keypair")
+
+
+def test_a_user_created_with_another_keypair_than_he_has_is_another_user() -> None:
+    new = NewKeypair(access_key=KEY, secret_sealed=SEALED, spec=KeypairSpec(resource_policy="basic"))
+    everybody.when(user(ADA, "ada", projects=(TEAM,), keypair=new)).then_nothing()
+    other = new.model_copy(update={"access_key": SPARE})
+    everybody.when(user(ADA, "ada", projects=(TEAM,), keypair=other)).then_refused("user_id_taken")
 
 
 def test_creating_a_user_again_is_quiet_even_when_he_has_a_keypair_by_now() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from domain.context import PLACEMENTS, Send
+from domain.directory.messages.images import ForgetAgent
 from domain.messages import AccessKey, AgentId, Cell, KernelId, SessionId
 from domain.placements import StopKernel
 from domain.scheduling.consequences import SCHEDULING
@@ -21,6 +22,8 @@ from domain.scheduling.messages import (
     Constraint,
     DemandPlacement,
     DemandWithdrawn,
+    ExcludeAgent,
+    IncludeAgent,
     MarkAgentFound,
     MarkAgentLost,
     PlacementDecided,
@@ -213,7 +216,28 @@ def test_a_lost_agent_may_register_again_under_the_same_incarnation() -> None:
     one_agent.and_when(lose()).when(register()).then_types(AgentRegistered)
 
 
-def test_a_removed_agent_takes_its_kernels_along_and_their_sessions_are_told() -> None:
+def test_an_excluded_agent_gets_nothing_new_until_it_is_included_again() -> None:
+    about = {"at": NOW, "cell": CELL, "agent_id": AgentId("a1")}
+    excluded = one_agent.and_when(ExcludeAgent(**about))
+    waiting = excluded.when(demand("s1"))
+    assert waits(waiting) == {"s1": Constraint.NO_AGENTS}
+    assert [e.wait.agents for e in waiting.events if isinstance(e, PlacementDelayed)] == [{"excluded": 1}]
+    assert placed(excluded.and_when(demand("s1")).when(IncludeAgent(**about))) == ["s1"]
+    excluded.when(ExcludeAgent(**about)).then_nothing()
+    one_agent.when(IncludeAgent(**about)).then_nothing()
+    nothing.when(ExcludeAgent(**about)).then_refused("unknown_agent")
+
+
+def test_an_excluded_agent_keeps_what_it_has_and_stays_excluded_when_it_starts_again() -> None:
+    about = {"at": NOW, "cell": CELL, "agent_id": AgentId("a1")}
+    again = one_agent.and_when(demand("s1", 500), ExcludeAgent(**about), register(incarnation=2))
+    assert waits(again.when(demand("s2", 500))) == {"s2": Constraint.NO_AGENTS}
+    assert placed(again.and_when(IncludeAgent(**about)).when(demand("s2", 1500))) == ["s2"]
+    removed = again.and_when(remove(), register(incarnation=3))
+    assert placed(removed.when(demand("s3"))) == ["s3"], "another host of that name starts afresh"
+
+
+def test_a_removed_agent_takes_its_kernels_along_and_their_sessions_and_the_directory_are_told() -> None:
     removed = full.when(remove())
     removed.then(AgentRemoved(at=NOW, agent_id=AgentId("a1")))
     assert removed.sends == [
@@ -227,7 +251,8 @@ def test_a_removed_agent_takes_its_kernels_along_and_their_sessions_are_told() -
                 kernel_id=KernelId("s1-k1"),
                 agent_id=AgentId("a1"),
             ),
-        )
+        ),
+        Send("directory", ForgetAgent(at=NOW, agent_id=AgentId("a1"))),
     ]
     gone = full.and_when(remove())
     gone.when(remove()).then_nothing()
@@ -258,7 +283,7 @@ def test_a_demand_that_fits_is_placed_and_its_session_told() -> None:
                     Assignment(
                         kernel_id=KernelId("s1-k1"),
                         agent_id=AgentId("a1"),
-                        devices={"cuda.device": ("GPU-0",)},
+                        devices={"cuda.device": {"GPU-0": 1000}},
                     ),
                 ),
             ),

@@ -1,6 +1,7 @@
 """Sessions on their way up: what each command leads to, when it is refused, and when it changes nothing."""
 
 import pytest
+from pydantic import ValidationError
 
 from domain.context import PLACEMENTS, Alarm, AnyContext
 from domain.messages import Cell, Command
@@ -20,6 +21,7 @@ from domain.session.messages import (
     SessionRequested,
     SessionRescheduled,
     SessionScheduled,
+    SessionSpec,
     SetSessionLimits,
 )
 from domain.session.state import Sessions
@@ -166,6 +168,25 @@ def test_a_placed_session_is_started_on_its_agents() -> None:
     assert (send.to, order.agent_id, order.incarnation, order.hostname) == (PLACEMENTS, A1, 1, "main1")
     assert order.not_after == deadline
     assert order.environ["BACKENDAI_CLUSTER_SIZE"] == "1"
+
+
+def test_an_order_says_how_much_of_which_devices_a_kernel_has() -> None:
+    devices = {"cuda.shares": {"g0": 600, "g1": 400}}
+    mine = Assignment(kernel_id=K1, agent_id=A1, devices=devices)
+    (send,) = pending.when(place().model_copy(update={"assignments": (mine,)})).sends
+    assert isinstance(send.message, StartKernel)
+    assert send.message.devices == devices
+
+
+def test_an_order_says_sealed_what_the_owner_gave_and_clear_what_refold_says() -> None:
+    sealed = {"TOKEN": "c2VhbGVk", "BACKENDAI_KERNEL_ID": "c2VhbGVk"}
+    (send,) = admitted.and_when(request(INTERACTIVE.model_copy(update={"environ": sealed}))).when(place()).sends
+    order = send.message
+    assert isinstance(order, StartKernel)
+    assert order.sealed_environ == sealed
+    assert order.environ["BACKENDAI_KERNEL_ID"] == K1
+    with pytest.raises(ValidationError):
+        SessionSpec(image="python", slots={"cpu": 1000}, environ={"TOKEN": "a value in clear"})
 
 
 def test_a_placement_nobody_waits_for_changes_nothing() -> None:

@@ -17,6 +17,8 @@ from domain.messages import AccessKey, AgentId, Cell, Command, Event, KernelId, 
 from domain.scheduling.messages import (
     AgentProfile,
     Constraint,
+    ExcludeAgent,
+    IncludeAgent,
     MarkAgentFound,
     MarkAgentLost,
     RegisterAgent,
@@ -184,6 +186,7 @@ class World:
             session_type=(SessionType.INTERACTIVE, SessionType.BATCH)[number // 6 % 2],
             image="fake",
             slots=SLOTS[number // 12 % len(SLOTS)] if number % 5 else {"cpu": 1000},
+            environ={"TOKEN": "c2VhbGVk"} if number % 2 else {},
             startup_command="true",
             cluster_mode=(ClusterMode.SINGLE_NODE, ClusterMode.MULTI_NODE)[number // 72 % 2],
             cell=CELL,
@@ -263,6 +266,9 @@ class World:
                 self.send("operator", "scheduling", RemoveAgent(**about))
                 if number // 16 % 2 and host is not None:  # truly gone; otherwise the operator was wrong
                     host.lose_everything()
+            case 7:
+                kind = ExcludeAgent if number // 16 % 2 else IncludeAgent
+                self.send("operator", "scheduling", kind(**about))
             case _:
                 pass
 

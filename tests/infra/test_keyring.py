@@ -1,5 +1,7 @@
 """A secret is sealed for a subject: he can be forgotten, the master key can change, and nobody else's key opens it."""
 
+import asyncio
+
 import pytest
 from pydantic import SecretStr
 
@@ -38,11 +40,37 @@ async def test_what_is_sealed_is_read_again_by_another_process(store: KeyStore) 
         other.unseal(sealed, "ssh")
 
 
+async def test_each_of_several_is_sealed_as_what_it_is_about(store: KeyStore) -> None:
+    keyring = Keyring(config(), store)
+    sealed = await keyring.seal_all("ada", {"a": "one", "b": "two"}, "command")
+    assert {about: keyring.unseal(text, about) for about, text in sealed.items()} == {"a": "one", "b": "two"}
+    assert sealed["a"] == await keyring.seal("ada", "one", "a", "command")
+    with pytest.raises(CannotUnseal):
+        keyring.unseal(sealed["a"], "b")
+
+
 async def test_a_subject_has_one_key_and_nobody_elses(store: KeyStore) -> None:
     keyring = Keyring(config(), store)
     ada, again, eve = [await keyring.seal(who, "s", "x") for who in ("ada", "ada", "eve")]
     assert ada[:20] == again[:20] != eve[:20], "the first 16 bytes name the key"
     assert ada != again
+
+
+async def test_a_subject_who_is_new_to_several_at_once_has_one_key(store: KeyStore) -> None:
+    keyrings = [Keyring(config(), store) for _ in range(8)]
+    sealed = await asyncio.gather(*(keyring.seal("ada", "s", "x", "command") for keyring in keyrings))
+    assert len(set(sealed)) == 1
+    assert await keyrings[0].forget("ada") == 1
+
+
+async def test_what_derives_from_a_subjects_key_is_always_the_same_until_he_is_forgotten(store: KeyStore) -> None:
+    first = await Keyring(config(), store).derive("ada", "key/1", 40)
+    rotated = config(NEW, OLD)
+    assert await Keyring(rotated, store).derive("ada", "key/1", 40) == first
+    others = [await Keyring(config(), store).derive(*each, 40) for each in (("ada", "key/2"), ("eve", "key/1"))]
+    assert len({first, *others}) == 3
+    await Keyring(config(), store).forget("ada")
+    assert await Keyring(config(), store).derive("ada", "key/1", 40) != first
 
 
 async def test_what_was_sealed_for_a_forgotten_subject_is_lost(store: KeyStore) -> None:

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from domain.messages import KernelId
+from domain.messages import KernelId, SessionId
 from infra.secrets import (
     BadKey,
     BadToken,
@@ -16,6 +16,8 @@ from infra.secrets import (
     new_key,
     password_fits,
     seal,
+    session_to_start,
+    start_token,
     unseal,
 )
 from infra.settings import Settings
@@ -75,3 +77,12 @@ def test_an_internal_token_opens_one_kernel_for_a_while() -> None:
             check_internal_token(settings, token, asked)
     with pytest.raises(BadKey):
         internal_token(_settings(internal_key="short"), kernel)
+
+
+def test_neither_side_takes_the_others_token_or_its_own_back() -> None:
+    settings, kernel, session = _settings(), KernelId("k1"), SessionId("s1")
+    assert session_to_start(settings, start_token(settings, kernel, session), kernel) == session
+    with pytest.raises(BadToken):
+        check_internal_token(settings, start_token(settings, kernel, session), kernel)
+    with pytest.raises(BadToken):
+        session_to_start(settings, internal_token(settings, kernel), kernel)

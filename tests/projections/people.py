@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from domain.directory.messages.cluster import ManagerStatus, SetAnnouncement, SetManagerStatus
-from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
     CreateResourceGroup,
@@ -80,7 +80,8 @@ from domain.directory.messages.users import (
     UserSpec,
     UserStatus,
 )
-from domain.messages import AccessKey, Cell, Command
+from domain.messages import AccessKey, Cell, Command, ProjectId
+from tests.projections import images
 from tests.projections.story import START, Scribe
 
 SEALED: Final = "c2VjcmV0"  # "secret"
@@ -99,7 +100,7 @@ _LATER = START + timedelta(hours=1)
 
 def commands() -> list[Command]:
     """What there is at the end: ada and eve in the domain `institute` (once `lab`), eve also in no project any more."""
-    return [*_founded(), *_people(), *_things(), *_changed(), *_ended()]
+    return [*_founded(), *_people(), *_things(), *_changed(), *images.commands(), *_ended()]
 
 
 def _founded() -> list[Command]:
@@ -164,7 +165,7 @@ def _people() -> list[Command]:
 def _things() -> list[Command]:
     group = ResourceGroupSpec(public=False, wsproxy_addr="http://proxy", wsproxy_api_token=SEALED)
     slots = PresetSpec(resource_slots={"cpu": 1000, "mem": 1 << 30}, shared_memory=1 << 20)
-    template = Template(kind=TemplateKind.TASK, name="t", domain=LAB, project_id=VISION, owner=ADA, body={"a": [1]})
+    template = Template(kind=TemplateKind.TASK, name="t", domain=LAB, project_id=VISION, owner=ADA, body=SEALED)
     things: list[Command] = [
         CreateResourceGroup(at=_T, name="gpus", cell=Cell("default"), spec=group),
         CreateResourceGroup(at=_T, name="cpus", cell=Cell("default")),
@@ -214,7 +215,7 @@ def _changed() -> list[Command]:
         SignIn(at=at, user_id=BOB, sign_in_id=AGAIN, client="192.0.2.9", expires_at=at + timedelta(days=1)),
         ModifyResourceGroup(at=at, name="gpus", changes={"description": "fast", "scheduler_opts": {"a": {"b": 1}}}),
         ModifyPreset(at=at, name="small", changes={"shared_memory": None}),
-        ModifyTemplate(at=at, template_id=TemplateId("t-1"), name="renamed", body={"b": 2}),
+        ModifyTemplate(at=at, template_id=TemplateId("t-1"), name="renamed", body="b3RoZXI="),
         SetAnnouncement(at=at, enabled=True, message="tea at five"),
         SetManagerStatus(at=at, status=ManagerStatus.FROZEN),
     ]

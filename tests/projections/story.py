@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import NAMESPACE_OID, uuid5
 
 from domain.contexts import CONTEXTS
-from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import CreateResourceGroup
 from domain.directory.messages.keypairs import CreateKeypair, KeypairChanges, ModifyKeypair
 from domain.directory.messages.policies import (
@@ -19,7 +19,7 @@ from domain.directory.messages.policies import (
 )
 from domain.directory.messages.tenants import CreateDomain, CreateProject
 from domain.directory.messages.users import CreateUser, JoinProject, ModifyUser, UserChanges, UserSpec, UserStatus
-from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, SessionId
+from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, ProjectId, SessionId
 from domain.scheduling.messages import AgentProfile, RegisterAgent
 from domain.session.messages import (
     Assignment,
@@ -111,11 +111,12 @@ def life(n: int, owner: AccessKey, at: datetime) -> Iterable[Command]:
     spec = SessionSpec(
         image="registry.example/python:3.11-ubuntu22.04",
         slots={"cpu": 1000, "mem": 1 << 30},
-        environ={"LANG": "C.UTF-8", "TEAM": "vision"},
+        project_id=ProjectId("p-default"),
+        environ={"LANG": "Qy5VVEYtOA==", "TEAM": "dmlzaW9u"},
     )
     seat = Seat(kernel_id=kernel_id, role="main", index=1)
     yield RequestSession(at=at, **about, name=f"train-{n}", spec=spec, kernels=(seat,))
-    place = Assignment(kernel_id=kernel_id, agent_id=agent_id, devices={"cuda.device": (f"gpu-{n % 8}",)})
+    place = Assignment(kernel_id=kernel_id, agent_id=agent_id, devices={"cuda.device": {f"gpu-{n % 8}": 1000}})
     yield PlaceSession(at=at, **about, attempt=1, assignments=(place,))
     report = {**about, "kernel_id": kernel_id, "incarnation": 1, "agent_id": agent_id}
     for seconds, status in enumerate(

@@ -53,11 +53,15 @@ async def test_what_is_held_is_the_sum_of_the_kernels_of_sessions_that_were_plac
     for one in placed:
         async with connection(busy) as db:
             told = await capacity(
-                db, owner=one.owner, domain=one.domain, project=one.project, owners=[one.owner], groups=[]
+                db, owner=one.owner, domain=one.domain, project_id=one.project_id, owners=[one.owner], groups=[]
             )
         of_domain = [row for row in placed if row.domain == one.domain]
         of_owner = [row for row in placed if row.owner == one.owner]
-        by_hand = Held(held(of_owner), held(r for r in of_domain if r.project == one.project), held(of_domain))
+        by_hand = Held(
+            held(of_owner),
+            held(r for r in of_domain if r.project_id and r.project_id == one.project_id),
+            held(of_domain),
+        )
         for mine, theirs in ((told.held.keypair, by_hand.keypair), (told.held.project, by_hand.project)):
             assert {slot: units for slot, units in mine.items() if units} == theirs
         assert told.held.domain == by_hand.domain
@@ -71,7 +75,7 @@ async def test_what_is_free_is_what_living_agents_have_left(busy: Pool) -> None:
     agents = await rows_of(busy, AGENTS, AgentRow)
     groups = sorted({agent.resource_group for agent in agents})
     async with connection(busy) as db:
-        told = await capacity(db, owner="nobody", domain="nowhere", project=None, owners=[], groups=groups[:1])
+        told = await capacity(db, owner="nobody", domain="nowhere", project_id=None, owners=[], groups=groups[:1])
     assert (told.held, told.held_by_group) == (Held({}, {}, {}), {})
     alive = [agent for agent in agents if agent.status == "ALIVE" and agent.resource_group == groups[0]]
     assert sorted(map(str, told.free)) == sorted(str((agent.resource_group, agent.free)) for agent in alive)

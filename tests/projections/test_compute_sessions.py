@@ -4,12 +4,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.common import UserId
 from domain.directory.messages.keypairs import CreateKeypair, DeleteKeypair
 from domain.directory.messages.policies import CreateKeypairPolicy, CreateProjectPolicy, CreateUserPolicy
-from domain.directory.messages.tenants import CreateDomain, CreateProject, ModifyDomain, ModifyProject
+from domain.directory.messages.tenants import CreateDomain, CreateProject, ModifyDomain, ModifyProject, PurgeProject
 from domain.directory.messages.users import CreateUser, Role, UserSpec
-from domain.messages import AccessKey, Command
+from domain.messages import AccessKey, Command, ProjectId
 from infra.postgres import Pool, connection
 from projections import agents
 from projections.compute_sessions import (
@@ -112,17 +112,25 @@ async def test_a_session_stays_in_its_domain_when_that_is_renamed_and_its_name_g
     async with connection(await folded(tables, *later)) as db:
         assert (await compute_sessions(db, domain="default")).total == 0
         assert (await compute_sessions(db, project_id="p-new")).total == 0
-        of_ada = await compute_sessions(db, domain="lab")
-        assert {each.user_id for each in of_ada.items} == {ADA}
-        assert (of_ada.total, of_ada.items[0].project_id) == (13, "p-default")
+        in_lab = await compute_sessions(db, domain="lab")
+        assert {each.user_id for each in in_lab.items} == {ADA, EVE}
+        assert (in_lab.total, in_lab.items[0].project_id) == (25, "p-default")
 
 
-async def test_a_project_of_a_name_given_away_has_none_of_the_sessions_before(tables: Pool) -> None:
+async def test_a_session_stays_in_its_project_when_that_is_renamed_and_its_name_given_away(tables: Pool) -> None:
     renamed = ModifyProject(at=AFTER, project_id=ProjectId("p-default"), rename="old")
     later = (renamed, project("p-new", "default", "default", AFTER))
     async with connection(await folded(tables, *later)) as db:
         assert (await compute_sessions(db, project_id="p-new")).total == 0
-        assert (await compute_sessions(db)).items[0].project_id is None
+        page = await compute_sessions(db, Query('group_name == "old"'), project_id="p-default")
+        assert (page.total, page.items[0].project) == (25, "old")
+
+
+async def test_a_session_keeps_the_names_its_project_had_when_that_is_gone(tables: Pool) -> None:
+    later = PurgeProject(at=AFTER, project_id=ProjectId("p-default"))
+    async with connection(await folded(tables, later)) as db:
+        youngest = (await compute_sessions(db)).items[0]
+        assert (youngest.project, youngest.project_id, youngest.domain) == ("default", "p-default", "default")
 
 
 async def test_sessions_of_a_keypair_that_is_gone_are_still_listed(tables: Pool) -> None:

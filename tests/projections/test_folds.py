@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.messages import AccessKey
+from domain.scheduling.messages import ExcludeAgent, IncludeAgent, RegisterAgent, RemoveAgent
 from domain.scheduling.state import Cell as CellState
 from domain.session.state import Sessions
 from infra.log import NewRecord, Record
@@ -16,7 +17,7 @@ from projections.catalogue import PROJECTIONS, of_context
 from projections.reading import after, read
 from projections.store import Checkpoint
 from projections.table import Rows
-from tests.domain.world import AGENTS, CELL, OWNERS
+from tests.domain.world import AGENTS, CELL, OWNERS, profile
 from tests.projections.story import START, Scribe, WrittenWorld, life, lives
 
 SETTINGS = Settings(topic_prefix="t.", partitions=2)
@@ -82,12 +83,26 @@ def test_after_any_history_the_rows_say_what_the_contexts_know(choices: list[int
             continue
         assert shown is not None
         assert shown.status == agent.standing.upper()
+        assert shown.excluded == agent.excluded
         assert {slot: units for slot, units in shown.free.items() if units} == {
             slot: units for slot, units in agent.free.items() if units
         }
         assert set(shown.holds) == {f"{attempt}/{session_id}" for session_id, attempt, _ in agent.kernels}
     claims = {key for key, row in rows.known[agents.CLAIMS].items() if row is not None}
     assert claims == {(CELL, *attempt) for attempt in (*cell.demands, *cell.grants)}
+
+
+def test_an_excluded_agent_stays_so_when_it_starts_again_and_not_when_it_is_removed() -> None:
+    about: dict[str, Any] = {"at": START, "cell": CELL, "agent_id": AGENTS[0]}
+    register = RegisterAgent(**about, incarnation=1, profile=profile(0))
+    again = register.model_copy(update={"incarnation": 2})
+    scribe, told = Scribe(SETTINGS), []
+    for command in (register, ExcludeAgent(**about), again, IncludeAgent(**about), ExcludeAgent(**about)):
+        scribe.settle("scheduling", [command])
+        told.append(folded(placed(scribe.written)).known[agents.AGENTS][CELL, AGENTS[0]].excluded)
+    scribe.settle("scheduling", [RemoveAgent(**about)])
+    told.append(folded(placed(scribe.written)).known[agents.AGENTS][CELL, AGENTS[0]].excluded)
+    assert told == [False, True, True, False, True, False]
 
 
 def test_every_command_has_one_outcome_and_a_repeated_one_has_a_second_row() -> None:

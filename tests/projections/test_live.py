@@ -184,7 +184,7 @@ async def test_what_people_write_cannot_stop_a_projection(tables: Pool) -> None:
     request = next(iter(life(1, owner, START)))  # type: ignore[arg-type]
     seat = request.kernels[0].model_copy(update={"index": 10**30})  # type: ignore[attr-defined]
     spec = request.spec.model_copy(  # type: ignore[attr-defined]
-        update={"environ": {"NUL": "a\0b"}, "startup_command": "\\u0000 \0"}
+        update={"environ": {"a\0b": "c2VjcmV0"}, "startup_command": "\\u0000 \0"}
     )
     scribe.settle("session", [request.model_copy(update={"spec": spec, "kernels": (seat,)})])
     group = ResourceGroupSpec(scheduler_opts={"count": 10**30})
@@ -198,7 +198,7 @@ async def test_what_people_write_cannot_stop_a_projection(tables: Pool) -> None:
         boundless = await groups.resource_group(db, "boundless")
     assert row is not None
     assert boundless is not None
-    assert (row.environ, row.startup_command) == ({"NUL": "a�b"}, "\\u0000 �")
+    assert (row.environ, row.startup_command) == (["a�b"], "\\u0000 �")
     assert boundless.scheduler_opts == {"count": 10**30}
 
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
+from domain.contexts import CONTEXTS
 from domain.messages import AccessKey
 from domain.session.messages import Limits, SetSessionLimits
 from infra.kafka import KafkaLog
@@ -86,10 +87,11 @@ class Workers:
 
     async def deciding(self) -> asyncio.subprocess.Process:
         """The process that has the first partition of the session context, once both have their shares."""
-        async with asyncio.timeout(15), self._pool.connection() as db:
+        async with asyncio.timeout(60), self._pool.connection() as db:  # two programs start, on a busy machine
             while True:
                 held = await (await db.execute("SELECT worker_id, context, partition FROM shard_leases")).fetchall()
-                if len({worker for worker, _, _ in held}) == len(self._running) and len(held) == 3 * PARTITIONS:
+                everybody = len({worker for worker, _, _ in held}) == len(self._running)
+                if everybody and len(held) == len(CONTEXTS) * PARTITIONS + 1:  # and the errands
                     [owner] = [w for w, context, partition in held if (context, partition) == ("session", 0)]
                     return next(p for p in self._running if owner.endswith(f"-{p.pid}"))
                 await asyncio.sleep(0.1)

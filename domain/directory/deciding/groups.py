@@ -9,7 +9,6 @@ from domain.directory.deciding.references import (
     known_keypair,
     known_project,
 )
-from domain.directory.messages.common import ProjectId
 from domain.directory.messages.groups import (
     CreatePreset,
     CreateResourceGroup,
@@ -34,7 +33,7 @@ from domain.directory.messages.groups import (
     RevokeResourceGroup,
 )
 from domain.directory.state import Directory, PresetKey
-from domain.messages import Refused
+from domain.messages import ProjectId, Refused
 
 
 def decide(command: GroupCommands, state: Directory) -> Events:

@@ -1,7 +1,10 @@
 """Keypairs. A user who has any has a main one."""
 
+from datetime import datetime
+
 from domain.directory.deciding import endings
 from domain.directory.deciding.references import Events, changed, known_keypair, known_policy, known_user, proper_id
+from domain.directory.messages.common import UserId
 from domain.directory.messages.keypairs import (
     BootstrapScriptSet,
     CreateKeypair,
@@ -10,6 +13,7 @@ from domain.directory.messages.keypairs import (
     KeypairCreated,
     KeypairModified,
     ModifyKeypair,
+    NewKeypair,
     SetBootstrapScript,
     SetSshKeypair,
     SshKeypairSet,
@@ -34,25 +38,35 @@ def decide(command: KeypairCommands, state: Directory) -> Events:
 
 
 def _create(command: CreateKeypair, state: Directory) -> Events:
-    proper_id(command.access_key, "access_key")
     user = known_user(command.user_id, state)
-    existing = state.identity(command.access_key)
-    if existing is not None:
-        keypair = existing.keypair
-        asked = (command.user_id, command.secret_sealed, command.spec)
-        if asked == (keypair.user_id, keypair.secret_sealed, keypair.spec):
-            return []
-        raise Refused("access_key_taken", f"there is a keypair {command.access_key} already", "access_key")
-    known_policy(command.spec.resource_policy, state.keypair_policies)
-    created = KeypairCreated(
-        at=command.at,
-        access_key=command.access_key,
-        user_id=command.user_id,
-        secret_sealed=command.secret_sealed,
-        spec=command.spec,
-        ssh=command.ssh,
+    if is_there(command, command.user_id, state):
+        return []
+    event = created(command, command.user_id, command.at, state)
+    return [event] if user.keypairs else [event, _main(command.access_key, user, command)]
+
+
+def is_there(keypair: NewKeypair, user_id: UserId, state: Directory) -> bool:
+    """Whether the user has just this one."""
+    there = state.keypairs.get(keypair.access_key)
+    asked = (user_id, keypair.secret_sealed, keypair.spec)
+    return there is not None and asked == (there.user_id, there.secret_sealed, there.spec)
+
+
+def created(keypair: NewKeypair, user_id: UserId, at: datetime, state: Directory, within: str = "") -> KeypairCreated:
+    """The user has it from now on. Raises `Refused`; `within`: what its field begins with."""
+    proper_id(keypair.access_key, f"{within}access_key")
+    if keypair.access_key in state.keypairs:
+        reason = f"there is a keypair {keypair.access_key} already"
+        raise Refused("access_key_taken", reason, f"{within}access_key")
+    known_policy(keypair.spec.resource_policy, state.keypair_policies, f"{within}resource_policy")
+    return KeypairCreated(
+        at=at,
+        access_key=keypair.access_key,
+        user_id=user_id,
+        secret_sealed=keypair.secret_sealed,
+        spec=keypair.spec,
+        ssh=keypair.ssh,
     )
-    return [created] if user.keypairs else [created, _main(command.access_key, user, command)]
 
 
 def _modify(command: ModifyKeypair, state: Directory) -> Events:

@@ -10,7 +10,6 @@ from domain.directory.deciding.references import (
     known_user,
     proper_id,
 )
-from domain.directory.messages.common import ProjectId
 from domain.directory.messages.personal import (
     CreateDotfile,
     CreateTemplate,
@@ -29,7 +28,7 @@ from domain.directory.messages.personal import (
     TemplatePut,
 )
 from domain.directory.state import Directory
-from domain.messages import Refused
+from domain.messages import ProjectId, Refused
 
 TEMPLATES_MAX: Final = 200
 """Of one owner: every api process holds them in memory."""

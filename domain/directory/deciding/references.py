@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 from domain.directory.messages import DirectoryEvents
-from domain.directory.messages.common import ProjectId, UserId
+from domain.directory.messages.common import UserId
+from domain.directory.messages.images import RegistrySpec
 from domain.directory.state import Directory, Domain, Keypair, Project, ResourceGroup, User
-from domain.messages import Refused, Value
+from domain.messages import ProjectId, Refused, Value
 
 Events = Sequence[DirectoryEvents]
 S = TypeVar("S", bound=Value)
@@ -83,3 +84,10 @@ def known_group(name: str, state: Directory, field: str = "name") -> ResourceGro
 def known_policy(name: str, policies: Mapping[str, Value], field: str = "resource_policy") -> None:
     if name not in policies:
         raise Refused("unknown_policy", f"no such policy: {name}", field)
+
+
+def known_registry(name: str, state: Directory, field: str = "name") -> RegistrySpec:
+    registry = state.registries.get(name)
+    if registry is None:
+        raise Refused("unknown_registry", f"no registry {name}", field)
+    return registry

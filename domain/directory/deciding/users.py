@@ -1,10 +1,10 @@
 """Users, and the projects they are in."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from ipaddress import ip_network
 
-from domain.directory.deciding import endings
+from domain.directory.deciding import endings, keypairs
 from domain.directory.deciding.references import (
     Events,
     changed,
@@ -14,7 +14,6 @@ from domain.directory.deciding.references import (
     known_user,
     proper_id,
 )
-from domain.directory.messages.common import ProjectId
 from domain.directory.messages.users import (
     CreateUser,
     JoinProject,
@@ -36,7 +35,7 @@ from domain.directory.messages.users import (
     UserTotpSet,
 )
 from domain.directory.state import Directory, User
-from domain.messages import Refused
+from domain.messages import AccessKey, ProjectId, Refused
 
 
 def decide(command: UserCommands, state: Directory) -> Events:
@@ -61,39 +60,40 @@ def _create(command: CreateUser, state: Directory) -> Events:
     proper_id(command.user_id, "user_id")
     existing = state.users.get(command.user_id)
     if existing is not None:
-        if _is_same(command, existing):
+        if _is_same(command, existing, state):
             return []
         raise Refused("user_id_taken", f"{command.user_id} is another user", "user_id")
     if state.user_by_email(command.email) is not None:
         raise Refused("email_taken", f"there is a user with the email {command.email} already", "email")
-    _proper(command.spec, None, state)
-    _of_domain(command.projects, command.spec.domain, state)
+    new = command.keypair
+    spec = command.spec
+    if new is not None and spec.main_access_key is None:
+        spec = spec.model_copy(update={"main_access_key": new.access_key})
+    _proper(spec, None, state, () if new is None else (new.access_key,))
+    _of_domain(command.projects, spec.domain, state)
+    about = {"at": command.at, "user_id": command.user_id}
     return [
-        UserCreated(
-            at=command.at,
-            user_id=command.user_id,
-            email=command.email,
-            spec=command.spec,
-            password_hash=command.password_hash,
-        ),
-        *(
-            ProjectJoined(at=command.at, user_id=command.user_id, project_id=project_id)
-            for project_id in dict.fromkeys(command.projects)
-        ),
+        UserCreated(**about, email=command.email, spec=spec, password_hash=command.password_hash),
+        *([] if new is None else [keypairs.created(new, command.user_id, command.at, state, "keypair.")]),
+        *(ProjectJoined(**about, project_id=project_id) for project_id in dict.fromkeys(command.projects)),
     ]
 
 
-def _is_same(command: CreateUser, user: User) -> bool:
-    """His main keypair and more projects may have come since."""
+def _is_same(command: CreateUser, user: User, state: Directory) -> bool:
+    """More keypairs, another main one, and more projects may have come since."""
     asked = (command.email, command.spec, command.password_hash)
     spec = user.spec.model_copy(update={"main_access_key": command.spec.main_access_key})
-    return asked == (user.email, spec, user.password_hash) and set(command.projects) <= set(user.projects)
+    return (
+        asked == (user.email, spec, user.password_hash)
+        and set(command.projects) <= set(user.projects)
+        and (command.keypair is None or keypairs.is_there(command.keypair, command.user_id, state))
+    )
 
 
 def _modify(command: ModifyUser, state: Directory) -> Events:
     user = known_user(command.user_id, state)
     spec = changed(user.spec, command.changes)
-    _proper(spec, user, state)
+    _proper(spec, user, state, user.keypairs)
     if not _is_superadmin(spec):
         _not_the_last(user, "status" if spec.role is user.spec.role else "role", state)
     stays = user.projects if spec.domain == user.spec.domain else ()
@@ -164,17 +164,16 @@ def ended_sign_ins(user: User, sign_in_ids: Iterable[str], at: datetime) -> Sequ
 # -- what must hold of a user ------------------------------------------------------------------------------------------
 
 
-def _proper(spec: UserSpec, user: User | None, state: Directory) -> None:
-    """Of the user as he is to be; `user` is who he was, if he was there."""
+def _proper(spec: UserSpec, user: User | None, state: Directory, his: Collection[AccessKey]) -> None:
+    """Of the user as he is to be; `user` is who he was, if he was there. `his`: the keypairs he has then."""
     known_domain(spec.domain, state)
     known_policy(spec.resource_policy, state.user_policies)
     namesake = state.user_by_name(spec.username)
     if namesake is not None and (user is None or namesake.user_id != user.user_id):
         raise Refused("username_taken", f"there is a user named {spec.username} already", "username")
-    keypairs = () if user is None else user.keypairs
-    if spec.main_access_key is None and keypairs:
+    if spec.main_access_key is None and his:
         raise Refused("main_keypair", "one of his keypairs must be the main one", "main_access_key")
-    if spec.main_access_key is not None and spec.main_access_key not in keypairs:
+    if spec.main_access_key is not None and spec.main_access_key not in his:
         raise Refused("unknown_keypair", f"he has no keypair {spec.main_access_key}", "main_access_key")
     for network in spec.allowed_client_ip:
         _proper_network(network)

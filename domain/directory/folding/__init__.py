@@ -2,13 +2,15 @@
 
 from typing import assert_never
 
-from domain.directory.folding import cluster, groups, keypairs, personal, policies, tenants, users
+from domain.directory.folding import cluster, groups, images, keypairs, personal, policies, tasks, tenants, users
 from domain.directory.messages import DirectoryEvents
 from domain.directory.messages.cluster import ClusterEvents
 from domain.directory.messages.groups import GroupEvents
+from domain.directory.messages.images import ImageEvents
 from domain.directory.messages.keypairs import KeypairEvents
 from domain.directory.messages.personal import PersonalEvents
 from domain.directory.messages.policies import PolicyEvents
+from domain.directory.messages.tasks import TaskEvents
 from domain.directory.messages.tenants import TenantEvents
 from domain.directory.messages.users import UserEvents
 from domain.directory.state import Directory
@@ -29,4 +31,8 @@ def evolve(state: Directory, event: DirectoryEvents) -> Directory:
         return personal.evolve(state, event)
     if isinstance(event, ClusterEvents):
         return cluster.evolve(state, event)
+    if isinstance(event, ImageEvents):
+        return images.evolve(state, event)
+    if isinstance(event, TaskEvents):
+        return tasks.evolve(state, event)
     assert_never(event)

@@ -10,9 +10,11 @@ from pydantic import Field, TypeAdapter
 
 from domain.directory.messages.cluster import ClusterCommands, ClusterEvents
 from domain.directory.messages.groups import GroupCommands, GroupEvents
+from domain.directory.messages.images import ImageCommands, ImageEvents, ImageReports
 from domain.directory.messages.keypairs import KeypairCommands, KeypairEvents
 from domain.directory.messages.personal import PersonalCommands, PersonalEvents
 from domain.directory.messages.policies import PolicyCommands, PolicyEvents
+from domain.directory.messages.tasks import TaskCommands, TaskEvents, TaskReports
 from domain.directory.messages.tenants import TenantCommands, TenantEvents
 from domain.directory.messages.users import SignInCommands, UserCommands, UserEvents
 
@@ -24,12 +26,24 @@ AdministrativeCommands = (
     | GroupCommands
     | PersonalCommands
     | ClusterCommands
+    | ImageCommands
+    | TaskCommands
 )
 """Those that people give."""
 
-DirectoryCommands = Annotated[AdministrativeCommands | SignInCommands, Field(discriminator="type")]
+DirectoryCommands = Annotated[
+    AdministrativeCommands | SignInCommands | ImageReports | TaskReports, Field(discriminator="type")
+]
 DirectoryEvents = Annotated[
-    TenantEvents | UserEvents | KeypairEvents | PolicyEvents | GroupEvents | PersonalEvents | ClusterEvents,
+    TenantEvents
+    | UserEvents
+    | KeypairEvents
+    | PolicyEvents
+    | GroupEvents
+    | PersonalEvents
+    | ClusterEvents
+    | ImageEvents
+    | TaskEvents,
     Field(discriminator="type"),
 ]
 

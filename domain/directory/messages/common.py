@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, NewType
 
-from pydantic import AfterValidator, Base64Bytes, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import ConfigDict, Field, StringConstraints
 
 from domain.messages import Command, Value
 
@@ -10,7 +10,6 @@ KEY = "directory"
 """The one boundary key: emails, access keys and names are unique in the whole cluster."""
 
 UserId = NewType("UserId", str)
-ProjectId = NewType("ProjectId", str)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")]
 """Of a domain, project, policy, preset or resource group."""
@@ -23,17 +22,6 @@ Reference = Annotated[str, StringConstraints(max_length=512)]
 
 HostPermissions = dict[str, tuple[str, ...]]
 """Storage host → what may be done there (`create-vfolder`, `mount-in-session`, …)."""
-
-_BASE64: TypeAdapter[bytes] = TypeAdapter(Base64Bytes)
-
-
-def _base64(text: str) -> str:
-    _BASE64.validate_python(text)
-    return text
-
-
-Sealed = Annotated[str, Field(min_length=1, max_length=2**18), AfterValidator(_base64)]
-"""Base64 of a secret that infra has encrypted."""
 
 PasswordHash = Annotated[str, Field(pattern=r"^\$argon2id\$", max_length=512)]
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain.directory.messages.common import PARTIAL, DirectoryCommand, Name, Named, Sealed, Text
-from domain.messages import Cell, Event, Value
+from domain.directory.messages.common import PARTIAL, DirectoryCommand, Name, Named, Text
+from domain.messages import Cell, Event, Sealed, Value
 from domain.slots import Amounts
 
 Plugin = Annotated[str, Field(max_length=64)]

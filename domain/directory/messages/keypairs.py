@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain.directory.messages.common import PARTIAL, DirectoryCommand, Name, Sealed, UserId
-from domain.messages import AccessKey, Event, Value
+from domain.directory.messages.common import PARTIAL, DirectoryCommand, Name, UserId
+from domain.messages import AccessKey, Event, Sealed, Value
 
 RateLimit = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -35,6 +35,15 @@ class SshKeypair(Value):
     private_key: Sealed
 
 
+class NewKeypair(Value):
+    """A keypair that is to be. `secret_sealed`: the secret key."""
+
+    access_key: AccessKey
+    secret_sealed: Sealed
+    spec: KeypairSpec = KeypairSpec()
+    ssh: SshKeypair | None = None
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
@@ -46,14 +55,11 @@ class KeypairCommand(DirectoryCommand):
         return self.access_key
 
 
-class CreateKeypair(KeypairCommand):
-    """`secret_sealed`: the secret key. A user's first keypair becomes his main one."""
+class CreateKeypair(NewKeypair, KeypairCommand):
+    """A user's first keypair becomes his main one."""
 
     type: Literal["CreateKeypair"] = "CreateKeypair"
     user_id: UserId
-    secret_sealed: Sealed
-    spec: KeypairSpec = KeypairSpec()
-    ssh: SshKeypair | None = None
 
 
 class ModifyKeypair(KeypairCommand):

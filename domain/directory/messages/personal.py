@@ -1,12 +1,12 @@
 """What people prepare for their sessions: templates and dotfiles."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NewType
+from typing import Annotated, Literal, NewType
 
 from pydantic import Field
 
-from domain.directory.messages.common import DirectoryCommand, Name, ProjectId, Sealed, UserId
-from domain.messages import Event, Value
+from domain.directory.messages.common import DirectoryCommand, Name, UserId
+from domain.messages import Event, ProjectId, Sealed, Value
 
 TemplateId = NewType("TemplateId", str)
 
@@ -36,14 +36,14 @@ DotfileMode = Annotated[str, Field(pattern=r"^[0-7]{3,4}$")]
 
 
 class Template(Value):
-    """`body`: the template as it was given, parsed; the api has checked it against its schema."""
+    """`body`: the template as it was given, as JSON; the api has checked it against its schema, and sealed it."""
 
     kind: TemplateKind
     name: str = Field(min_length=1, max_length=128)
     domain: Name
     project_id: ProjectId
     owner: UserId
-    body: dict[str, Any]
+    body: Sealed
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ class CreateTemplate(TemplateCommand):
 class ModifyTemplate(TemplateCommand):
     type: Literal["ModifyTemplate"] = "ModifyTemplate"
     name: str | None = Field(None, min_length=1, max_length=128)
-    body: dict[str, Any] | None = None
+    body: Sealed | None = None
 
 
 class DeleteTemplate(TemplateCommand):

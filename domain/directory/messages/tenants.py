@@ -6,17 +6,8 @@ from typing import Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain.directory.messages.common import (
-    PARTIAL,
-    DirectoryCommand,
-    HostPermissions,
-    Name,
-    Named,
-    ProjectId,
-    Reference,
-    Text,
-)
-from domain.messages import Event, Value
+from domain.directory.messages.common import PARTIAL, DirectoryCommand, HostPermissions, Name, Named, Reference, Text
+from domain.messages import Event, ProjectId, Value
 from domain.slots import Amounts
 
 

@@ -6,17 +6,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain.directory.messages.common import (
-    PARTIAL,
-    DirectoryCommand,
-    Name,
-    PasswordHash,
-    ProjectId,
-    Sealed,
-    Text,
-    UserId,
-)
-from domain.messages import AccessKey, Event, Instant, Value
+from domain.directory.messages.common import PARTIAL, DirectoryCommand, Name, PasswordHash, Text, UserId
+from domain.directory.messages.keypairs import NewKeypair
+from domain.messages import AccessKey, Event, Instant, ProjectId, Sealed, Value
 
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
 Username = Annotated[str, Field(min_length=1, max_length=64)]
@@ -87,13 +79,17 @@ class UserCommand(DirectoryCommand):
 
 
 class CreateUser(UserCommand):
-    """Emails (whatever their case) and user names are unique in the cluster. `projects`: of his domain."""
+    """Emails (whatever their case) and user names are unique in the cluster. `projects`: of his domain.
+
+    `keypair`: his first, and so his main one.
+    """
 
     type: Literal["CreateUser"] = "CreateUser"
     email: Email
     spec: UserSpec
     password_hash: PasswordHash
     projects: tuple[ProjectId, ...] = ()
+    keypair: NewKeypair | None = None
 
 
 class ModifyUser(UserCommand):

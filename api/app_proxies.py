@@ -1,0 +1,68 @@
+"""The app proxies of resource groups, as far as clients ask for them before they use one."""
+
+from typing import Any, Final
+
+import httpx
+import orjson
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from api.answers import json
+from api.deps import All, Caller, Directory
+from api.parameters import Parameters, answers, in_query
+from api.problems import Problem, refused
+from api.resources import groups_usable
+
+router = APIRouter(tags=["resources"])
+
+_ASK_SECONDS: Final = 5.0
+_STATUS_BYTES_MAX: Final = 64 * 1024
+
+
+class OfProject(Parameters):
+    group: str | None = Field(None, max_length=128, description="A project's name or id; left out: any of one's own.")
+
+
+@router.get(
+    "/scaling-groups/{name}/wsproxy-version",
+    openapi_extra=in_query(OfProject),
+    responses=answers({"wsproxy_version": "v2"}),
+)
+async def wsproxy_version(name: str, request: Request, caller: Caller, all_: All, directory: Directory) -> Response:
+    """Which API the app proxy of a resource group speaks, as that says itself. 404: the group has none."""
+    if name not in groups_usable(OfProject.of(request).group, caller, directory):
+        raise refused("unknown_resource_group", f"no resource group {name[:80]}", "name")
+    address = directory.groups[name].spec.wsproxy_addr
+    if not address:
+        raise Problem(404, "wsproxy-not-found", "No such app proxy", f"the resource group {name} has no app proxy")
+    status = await _status(address, all_.http)
+    version = status.get("api_version") if isinstance(status, dict) else None
+    if not isinstance(version, str):
+        raise _silent(name)
+    return json({"wsproxy_version": version})
+
+
+async def _status(address: str, http: httpx.AsyncClient) -> Any:
+    """What the proxy tells of itself; None for what cannot be understood."""
+    try:
+        async with http.stream("GET", address.rstrip("/") + "/status", timeout=_ASK_SECONDS) as answer:
+            content = b""
+            async for piece in answer.aiter_bytes():
+                content += piece
+                if len(content) > _STATUS_BYTES_MAX:
+                    return None
+        return orjson.loads(content) if answer.is_success else None
+    except (httpx.HTTPError, httpx.InvalidURL, orjson.JSONDecodeError):
+        return None
+
+
+def _silent(name: str) -> Problem:
+    return Problem(
+        503,
+        "wsproxy-unavailable",
+        "The app proxy does not answer",
+        f"the app proxy of the resource group {name} does not say which version it has",
+        retryable=True,
+        retry_after=5,
+    )

@@ -1,0 +1,1 @@
+"""What people do inside a session: what goes from here to its kernels directly, and never through the log."""
