@@ -162,7 +162,7 @@ class Gate:
         sealed = _NOBODY if identity is None else identity.keypair.secret_sealed
         place = (sealed, day, host, algorithm)
         key = self._keys.get(place)
-        if key is None:
+        if key is None or (identity is not None and not self._keyring.holds(sealed)):  # he may have been forgotten
             try:
                 secret = self._secret_of_nobody if identity is None else self._keyring.unseal(sealed, access_key)
             except CannotUnseal as error:

@@ -1,4 +1,4 @@
-"""`POST /session/_/create-from-template`: a session like that of a template, but for what the request says otherwise."""
+"""`POST /session/_/create-from-template`: a session like a template's, but for what the request says otherwise."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final

@@ -127,6 +127,10 @@ class Keyring:
         self._keys.move_to_end(key_id)
         return unseal(key, rest, about)
 
+    def holds(self, sealed: str) -> bool:
+        """Whether the key it was sealed with is in memory. Raises `CannotUnseal`."""
+        return _split(sealed)[0] in self._keys
+
     async def reveal(self, sealed: str, about: str) -> str:
         """As `unseal`, and loads the key first. Raises `Forgotten`, `CannotUnseal`, `Unavailable`."""
         try:

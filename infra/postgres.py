@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from infra.settings import Settings
@@ -115,6 +117,7 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
 
 async def configure(conn: Connection) -> None:
     """How every connection of the pool is set."""
+    set_json_loads(orjson.loads, conn)  # what is read can be written: a number beyond 64 bits becomes a float
     await conn.execute("SET timezone = 'UTC'")
     await conn.execute(f"SET statement_timeout = '{_STATEMENT_SECONDS}s'")
 

@@ -1,4 +1,4 @@
-"""Which kernels ran within a period, and how much was held at each moment?   GET /resource/usage/…, /resource/stats/…"""
+"""Which kernels ran in a period, and how much was held at each moment?   GET /resource/usage/…, /resource/stats/…"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,10 @@ class UsedKernel:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What ran at any time in the step that begins there. In units of `domain.slots`; `devices`: of all kinds, added."""
+    """What ran at any time in the step that begins there.
+
+    In units of `domain.slots`; `devices`: of all kinds, added.
+    """
 
     at: datetime
     sessions: int
@@ -53,8 +56,8 @@ _RAN: Final[LiteralString] = """
 
 _KERNELS: Final[LiteralString] = f"""
 SELECT c.kernel_id, c.session_id, s.name AS session_name, c.runtime_id, c.owner AS access_key, u.email, u.full_name,
-    s.project_id, coalesce(p.name, s.project) AS project, coalesce(d.name, s.domain) AS domain, c.agent_id, s.image, s.slots, s.cluster_mode,
-    c.status, c.reason, c.status_changed_at, c.started_at, c.ended_at
+    s.project_id, coalesce(p.name, s.project) AS project, coalesce(d.name, s.domain) AS domain, c.agent_id,
+    s.image, s.slots, s.cluster_mode, c.status, c.reason, c.status_changed_at, c.started_at, c.ended_at
 FROM kernel_list c
 JOIN session_list s ON s.owner = c.owner AND s.session_id = c.session_id
 LEFT JOIN directory_projects p ON p.project_id = s.project_id

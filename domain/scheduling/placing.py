@@ -1,7 +1,8 @@
 """Where a claim goes: pure comparisons of whole numbers, the same today and at replay.
 
-All kernels of a claim or none. An agent must be alive and not excluded, of the right architecture, and have the room; of those that do,
-the one that stays least used is taken, those to be avoided last, the smaller id where nothing else tells them apart.
+All kernels of a claim or none. An agent must be alive and not excluded, of the right architecture, and have the room;
+of those that do, the one that stays least used is taken, those to be avoided last, the smaller id where nothing else
+tells them apart.
 """
 
 from collections.abc import Mapping

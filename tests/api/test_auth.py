@@ -277,7 +277,8 @@ async def test_the_key_of_a_secret_is_brought_when_it_is_needed(setting: Setting
 async def test_who_was_forgotten_is_let_in_no_more(setting: Setting) -> None:
     keyring = Keyring(setting.settings, setting.keys)
     gate = Gate(lambda: setting.directory, keyring, lambda: NOW)
-    await setting.keyring.forget("user-ada")
+    assert (await gate.let_in(setting.signed())).owner == "AKADA"
+    await keyring.forget("user-ada")
     with pytest.raises(Problem) as refused:
         await gate.let_in(setting.signed())
     assert refused.value.kind == "signature-mismatch"

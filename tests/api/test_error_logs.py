@@ -59,6 +59,12 @@ async def test_what_is_reported_is_read_in_the_shape_of_the_client(world: AdminW
     assert isinstance(log["created_at"], float)
 
 
+async def test_numbers_beyond_64_bits_are_told_as_floats(world: AdminWorld) -> None:
+    await reported(world, "ada", context_env='{"heap": 1e30}')
+    [log] = (await listed(world, "ada"))["logs"]
+    assert log["context_env"] == {"heap": 1e30}
+
+
 async def test_reports_are_read_by_oneself_and_by_the_admins_above(world: AdminWorld) -> None:
     for who in ("ada", "eve", "kim"):
         await reported(world, who, message=f"of {who}")

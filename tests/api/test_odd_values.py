@@ -47,7 +47,7 @@ def operations(kind: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def filled(path: str) -> str:
-    return path.format(kind="session", template_id="none", major=7, log_id="none")
+    return path.format(kind="session", template_id="none", major=7, log_id="none", operation="start", name="none")
 
 
 @pytest.mark.parametrize(("method", "path", "usual"), list(operations("body")))
