@@ -39,6 +39,7 @@ from domain.slots import show
 CODE: Final = "/opt/refold/runner"
 CONFIG: Final = "/home/config"
 SOCKETS: Final = "/run/refold"
+LOOK_LABEL: Final = LABEL + "look"
 LOOK_SECONDS_MAX: Final = 60.0
 LOOK_BYTES_MAX: Final = 256 << 20
 
@@ -57,6 +58,7 @@ class DockerInjection:
         self.sockets = Sockets(folder.absolute() / "sockets")
         self._user = (1000, 1000) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
         self._shares: bool | None = None
+        self._opening = asyncio.Lock()
         self._code: Path | None = None
         self._looks = defaultdict[str, asyncio.Lock](asyncio.Lock)
         for private in (self._scratch, self._pythons):
@@ -108,12 +110,21 @@ class DockerInjection:
 
     async def _shared(self) -> bool:
         """Whether files can be shared with containers at all."""
-        if self._shares is None:
-            options = (await self._docker.system.info()).get("SecurityOptions") or ()
-            self._shares = not any("name=rootless" in option or "name=userns" in option for option in options)
-            if not self._shares:
-                _log.warning("the Docker daemon maps user ids: its kernels have no runner")
+        async with self._opening:
+            if self._shares is None:
+                await self._clear_looks()
+                options = (await self._docker.system.info()).get("SecurityOptions") or ()
+                self._shares = not any("name=rootless" in option or "name=userns" in option for option in options)
+                if not self._shares:
+                    _log.warning("the Docker daemon maps user ids: its kernels have no runner")
         return self._shares
+
+    async def _clear_looks(self) -> None:
+        """Containers that an agent left that died while it looked: they would hold their image."""
+        label = json.dumps({"label": [f"{LOOK_LABEL}={self._deployment}"]})
+        for left in await self._docker.containers.list(all=True, filters=label):
+            with unless_missing():
+                await left.delete(force=True, v=True)
 
     async def _python(self, image_id: str, code: Path) -> str | None:
         known = self._pythons / f"{image_id.rpartition(':')[2]}-{code.name}"
@@ -133,7 +144,7 @@ class DockerInjection:
             "Image": image_id,
             "User": USER,
             "Entrypoint": [*looking("python3", CODE)],
-            "Labels": {LABEL + "look": self._deployment},
+            "Labels": {LOOK_LABEL: self._deployment},
             "HostConfig": {
                 **confined(LOOK_BYTES_MAX, pids_max=64),
                 "NetworkMode": "none",

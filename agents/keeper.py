@@ -38,6 +38,7 @@ from agents.output import OutputStore, OutputWriter
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 CLONE_NEWUTS, CLONE_NEWIPC = 0x04000000, 0x08000000
 READ_BYTES = 65536
+FILES_MAX = 1 << 20
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -54,6 +55,7 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
 def main(record: Path) -> None:
     """Tells the agent one line on stdout: `running <pid>`, `failed <why>`, or `there` if another keeper was
     first."""
+    os.closerange(3, FILES_MAX)  # an agent on uvloop lets the ends of its pipes through, and would wait for us for ever
     environ = json.load(sys.stdin)
     agent = os.dup(1)
     if os.fork():

@@ -17,22 +17,20 @@ Lack of memory shows itself as an error inside the program, so no end has the re
 """
 
 import asyncio
-import fcntl
 import json
 import os
 import shutil
 import signal
-import struct
-import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from agents import keeper
 from agents.devices.plugin import Grant, Granting, NoSuchDevice, grant_nothing
+from agents.keepers import keeper_handle, keeper_of, kill_remnants, readable, run_keeper
 from agents.output import OutputStore
 from agents.process_injection import ProcessInjection
 from agents.runtime import (
@@ -47,8 +45,6 @@ from agents.runtime import (
     utc_now,
 )
 
-FLOCK = "hhqqi"
-"""struct flock of 64-bit Linux: type, whence, start, length, process id."""
 KERNEL_UIDS = (0x70000000, 1 << 27)
 """First and count of a range of user ids that neither distributions nor systemd give to anybody."""
 NOBODY = 65534
@@ -98,7 +94,7 @@ class ProcessRuntime:
         while True:
             if ended := self._ended(record):
                 raise AlreadyEnded(ended)
-            if _keeper_of(record) is None:
+            if keeper_of(record) is None:
                 (record / "stopping").unlink(missing_ok=True)  # it came before there was anything to stop
                 try:
                     granted = self._grant(task.devices)
@@ -107,7 +103,7 @@ class ProcessRuntime:
                 uid = _uid(task.kernel_id) if os.geteuid() == 0 else None
                 runner = await self._injection.find(uid)
                 environ = await asyncio.to_thread(self._write_task, record, task, granted, uid, runner)
-                answer = await _run_keeper(record, environ)
+                answer = await run_keeper(record, environ)
                 if answer.startswith("running ") and (running := _running(record)):
                     return running
                 if answer.startswith("failed ") and not (record / "running.json").exists():
@@ -127,10 +123,10 @@ class ProcessRuntime:
         draft = record / "stopping.draft"
         draft.write_text(str(grace.total_seconds()))
         draft.replace(record / "stopping")
-        with _keeper_handle(record) as handle:
+        with keeper_handle(record) as handle:
             if handle is not None:
                 signal.pidfd_send_signal(handle, signal.SIGTERM)
-                await _readable(handle)
+                await readable(handle)
         self._ended(record)
 
     async def list(self) -> Sequence[Running]:
@@ -142,16 +138,16 @@ class ProcessRuntime:
         """Waits for the keeper, which writes the end down as its last act."""
         record = self._record(kernel_id, incarnation)
         while (ended := self._ended(record)) is None:
-            with _keeper_handle(record) as handle:
+            with keeper_handle(record) as handle:
                 if handle is None:
                     return self._ended(record) or Ended(None, utc_now(), "gone")
-                await _readable(handle)
+                await readable(handle)
         return ended
 
     async def remove(self, kernel_id: str, incarnation: int) -> None:
         """Deletes the record. The home of the kernel stays for its next incarnation."""
         record = self._record(kernel_id, incarnation)
-        if self._ended(record) or _keeper_of(record) is None:
+        if self._ended(record) or keeper_of(record) is None:
             shutil.rmtree(record, ignore_errors=True)
             with suppress(OSError):
                 record.parent.rmdir()
@@ -190,10 +186,10 @@ class ProcessRuntime:
     def _ended(self, record: Path) -> Ended | None:
         """The end that was written down; written down now if the keeper is gone without having done so."""
         if not (record / "ended.json").exists():
-            if _keeper_of(record) is not None or not (record / "running.json").exists():
+            if keeper_of(record) is not None or not (record / "running.json").exists():
                 return None
             if not (record / "ended.json").exists():  # not even between the two looks
-                _kill_remnants(record)
+                kill_remnants(record)
                 gone = {"exit_code": None, "at": utc_now().isoformat(), "reason": "gone"}
                 keeper.write_whole(record / "ended.json", gone)
         end = _load(record / "ended.json")
@@ -240,81 +236,6 @@ class ProcessRuntime:
             },
         )
         return environ
-
-
-async def _run_keeper(record: Path, environ: Mapping[str, str]) -> str:
-    """Its one line of answer."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-S", keeper.__file__, str(record)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={},
-    )
-    printed, _ = await process.communicate(
-        json.dumps(environ).encode()
-    )  # ends once the keeper has answered and let go of the pipe
-    answer = printed.decode(errors="replace").strip()
-    if answer:
-        return answer
-    with suppress(OSError):
-        return "failed " + " ".join((record / "keeper.log").read_text().split())[-500:]
-    return "failed the keeper did not start"
-
-
-def _keeper_of(record: Path) -> int | None:
-    """The process that holds the record's lock. The host itself answers, so no process id is ever out of
-    date."""
-    try:
-        file = os.open(record / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, _, _, pid = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))
-        return None if kind == fcntl.F_UNLCK else pid
-    finally:
-        os.close(file)
-
-
-@contextmanager
-def _keeper_handle(record: Path) -> Iterator[int | None]:
-    """A pidfd of the keeper while it lives, else None."""
-    pid = _keeper_of(record)
-    try:
-        handle = None if pid is None else os.pidfd_open(pid)
-    except ProcessLookupError:
-        handle = None
-    try:
-        # If it died between the two calls, the handle may be a stranger's.
-        yield handle if handle is not None and _keeper_of(record) == pid else None
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-async def _readable(handle: int) -> None:
-    """A pidfd is readable once its process has ended."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(handle, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(handle)
-
-
-def _kill_remnants(record: Path) -> None:
-    """After a keeper was killed: its kernel died with it, but children of that may live on."""
-    mark = b"REFOLD_RECORD=" + os.fsencode(record)
-    for pid in _processes():
-        with suppress(OSError):
-            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                os.kill(pid, signal.SIGKILL)
-
-
-def _processes() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def _running(record: Path) -> Running | None:

@@ -80,7 +80,7 @@ async def _hung_up(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
                 async with asyncio.timeout(_LINGER_SECONDS):
                     await writer.wait_closed()
         finally:
-            pass
+            writer.transport.abort()
 
 
 async def _frames_to_api(reader: asyncio.StreamReader, api: web.WebSocketResponse) -> None:

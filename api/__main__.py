@@ -1,6 +1,7 @@
 """`python -m api`: the HTTP API, until it is told to stop."""
 
 import gc
+import logging
 import signal
 import socket
 from types import FrameType
@@ -41,6 +42,7 @@ def main(
 def serve(config: Settings, host: str, port: int) -> None:
     """Until SIGINT or SIGTERM. Raises `BadKey`."""
     app = make_app(config)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     server = _Server(
         app,
         uvicorn.Config(
@@ -64,6 +66,11 @@ def serve(config: Settings, host: str, port: int) -> None:
         ),
     )
     server.run()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """uvicorn takes a WebSocket that we refuse with an answer for one that we have forgotten."""
+    return "without completing handshake" not in str(record.msg)
 
 
 class _Server(uvicorn.Server):

@@ -1,13 +1,15 @@
-"""Which image a session starts from, and what its kernels may have of each resource. Pure.
+"""Which image a session starts from, what its kernels may have of each resource, and which services they offer. Pure.
 
 An image that is registered says what it needs. One that is not may be used as it is written, where the installation
 allows that (`REFOLD_UNREGISTERED_IMAGES`) and it is not of a registry that the session's domain may not use.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from api.problems import Problem, invalid
-from domain.directory.images import Image
+from domain.directory.images import Image, ServicePort
 from domain.directory.messages.images import LOCAL
 from domain.directory.state import Directory
 from domain.slots import Slots, show
@@ -58,6 +60,20 @@ def chosen(asked: Asked, fields: Fields, directory: Directory, *, unregistered: 
     for slot, units in slots.items():
         _refuse_wrong_amount(image, slot, units, f"{fields.slots}.{slot}")
     return Chosen(image.reference, slots)
+
+
+def services_of(reference: str, architecture: str, directory: Directory) -> Mapping[str, ServicePort]:
+    """By name. None of an image that is not registered: then nobody has told us."""
+    image = directory.images.get((reference, architecture))
+    return {} if image is None else image.services
+
+
+def shown_services(reference: str, architecture: str, directory: Directory) -> list[dict[str, Any]]:
+    """As clients know them."""
+    return [
+        {"name": service.name, "protocol": service.protocol, "ports": [service.port]}
+        for service in services_of(reference, architecture, directory).values()
+    ]
 
 
 def _refuse_other_architecture(asked: Asked, fields: Fields, directory: Directory) -> None:

@@ -13,6 +13,7 @@ from api.authority import authorize
 from api.deps import All, Caller, Known, Services
 from api.door import BODY, HEADERS, caller_of
 from api.environ import with_environ
+from api.images import shown_services
 from api.live import STARTED_OR_ENDED
 from api.problems import invalid, session_not_found
 from api.session_requests import NewSession, parse_new_session, request_session
@@ -57,6 +58,7 @@ async def create_session(request: Request, new: NewSession) -> Response:
     command = await with_environ(command, new.config.environ or {}, command_id, caller, all_)
     is_async = wants_async(headers)
     started = None if new.enqueue_only or is_async else all_.tail.live.when_started(command.session_id)
+    services = shown_services(command.spec.image, command.spec.architecture, all_.tail.directory)
     try:
         sent = await all_.writing.send(_CONTEXT, command, command_id, caller, headers.get("traceparent"))
         if is_async:
@@ -66,37 +68,37 @@ async def create_session(request: Request, new: NewSession) -> Response:
             return accepted_for_later(sent)
         accepted(result)
         if result.verdict == "unneeded":
-            return await _existing(result, all_, caller)
+            return await _existing(result, all_, caller, services)
         status = _PENDING
         if started is not None:
             status = await _status_by_now(result, all_, caller, command) if result.repeated else _PENDING
             if status not in STARTED_OR_ENDED:
                 status = await _started(request, started, new.max_wait_seconds)
-        return json(_created(command, status), 201, result.position)
+        return json(_created(command, status, services), 201, result.position)
     finally:
         if started is not None:
             all_.tail.live.no_longer(command.session_id, started)
 
 
-def _created(command: RequestSession, status: str) -> dict[str, Any]:
+def _created(command: RequestSession, status: str, services: Sequence[Any]) -> dict[str, Any]:
     return {
         "sessionId": command.session_id,
         "sessionName": command.name,
         "status": status,
-        "servicePorts": [],
+        "servicePorts": services,
         "created": True,
     }
 
 
-async def _existing(result: Result, all_: Services, caller: Signer) -> Response:
+async def _existing(result: Result, all_: Services, caller: Signer, services: Sequence[Any]) -> Response:
     """The living session that is as good. The reference spells its key `service_ports` here; both are there."""
     row = await _row_after(result, all_, caller, result.about or "")
     told: dict[str, Any] = {
         "sessionId": result.about,
         "sessionName": row.name if row else None,
         "status": row.status if row else _PENDING,
-        "servicePorts": [],
-        "service_ports": [],
+        "servicePorts": services,
+        "service_ports": services,
         "created": False,
     }
     return json(told, 200, result.position)

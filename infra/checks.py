@@ -35,6 +35,8 @@ STATIC_CHECKS = {
     "mypy": (*PYTHON, "mypy"),
     "lint-imports": (str(BIN / "lint-imports"),),
 }
+SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder")
+"""Each file in one process, because its tests share what they have started; the long ones come early."""
 NEEDS_NO_SERVER = "not cluster and not docker and not chaos"
 
 app = typer.Typer(add_completion=False)
@@ -109,7 +111,7 @@ async def check(
         else:
             results.append(Result("servers for the tests", False, time.monotonic() - started))
         # Also without all the servers: the tests that need none have something to say.
-        results.append(await step("pytest", (*PYTHON, "pytest", *pytest_args), environ))
+        results.append(await step("pytest", (*PYTHON, "pytest", *SIDE_BY_SIDE, *pytest_args), environ))
     return results
 
 

@@ -67,7 +67,8 @@ Services
 `service-start`  service, ports, arguments, environ, wait_ms (30,000, at most 600,000)
     → service, ports, running, starts, exitCode. Answers once the first port is open
 `service-stop`   service
-`services`       → services: those that were started
+`services`       names → services: those that were started; definitions: of these names, by name, as far as they
+                 have one: url_template, allowed_arguments, allowed_envs
 
 Files
 -----

@@ -6,6 +6,7 @@ A definition is `<name>.json` in one of the folders given, the first that has it
     command    a list of words, or a shell script (its last command best with `exec`)
     env        variables for it, filled in as the words are
     allowed_envs, allowed_arguments, default_arguments    what whoever starts it may say
+    url_template                                          where a browser begins; it is for clients
 
 Starting a service that runs is starting it once; one that died is started again the next time it is wanted.
 A port that somebody listens on already needs no definition: the user started it, and it is there.
@@ -18,6 +19,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .batch import shell
@@ -26,6 +28,7 @@ from .framing import Object
 from .processes import Process, Processes
 from .templates import Actions, fill, fill_script, log
 
+TOLD = ("url_template", "allowed_arguments", "allowed_envs")
 POLL_SECONDS = 0.05
 CONNECT_SECONDS_MAX = 1.0
 STOP_SECONDS_MAX = 3.0
@@ -78,8 +81,7 @@ class Services:
         wait_seconds: float,
     ) -> Object:
         """Returns once its first port is open."""
-        if not name or not set(name) <= NAME_LETTERS:
-            raise Failure("unknown-service", f"{name!r} is no name of a service")
+        _check(name)
         service = self._services.get(name)
         if service is None:
             service = self._services[name] = Service(name, ports)
@@ -103,6 +105,16 @@ class Services:
     def all(self) -> Sequence[Object]:
         """Those that were started, by name."""
         return [self._services[name].described() for name in sorted(self._services) if self._services[name].starts]
+
+    def definitions(self, names: Sequence[str]) -> Object:
+        """What those of these that have a definition say to whoever would start them."""
+        found: dict[str, Any] = {}
+        for name in names:
+            with suppress(Failure):
+                _check(name)
+                definition = self._definition(name)
+                found[name] = {key: definition[key] for key in TOLD if definition.get(key) is not None}
+        return found
 
     async def _start(
         self, service: Service, ports: Sequence[int], arguments: Mapping[str, Any], environ: Mapping[str, str]
@@ -155,6 +167,11 @@ class Services:
             if loop.time() >= deadline:
                 raise Failure("service-silent", f"service {service.name} does not listen on {service.ports[0]} yet")
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _check(name: str) -> None:
+    if not name or not set(name) <= NAME_LETTERS:
+        raise Failure("unknown-service", f"{name!r} is no name of a service")
 
 
 async def _is_open(port: int) -> bool:

@@ -197,8 +197,9 @@ class Serving:
         await self._services.stop(args.text("service"))
         return {}, b""
 
-    async def _list_services(self, _: Arguments, __: bytes, ___: object) -> Frame:
-        return {"services": self._services.all()}, b""
+    async def _list_services(self, args: Arguments, _: bytes, __: object) -> Frame:
+        names = args.maybe_texts("names") or ()
+        return {"services": self._services.all(), "definitions": self._services.definitions(names)}, b""
 
     async def _list_files(self, args: Arguments, _: bytes, __: object) -> Frame:
         return list_folder(self._home, args.text("path", ".")), b""

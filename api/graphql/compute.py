@@ -8,6 +8,7 @@ import strawberry
 from api.graphql.asking import Info
 from api.graphql.lists import statuses
 from api.graphql.scalars import UUID, BigInt, JSONString, shown
+from api.images import shown_services
 from domain.slots import Slots, total
 from projections.agents import AgentRow
 from projections.compute_sessions import ListedKernel, ListedSession
@@ -118,7 +119,6 @@ class ComputeSession:
     result: str | None
     resource_opts: JSONString | None
     scaling_group: str | None
-    service_ports: JSONString | None
     mounts: list[str] | None
     occupied_slots: JSONString | None
     occupying_slots: JSONString | None
@@ -138,6 +138,11 @@ class ComputeSession:
     @strawberry.field
     async def containers(self, info: Info) -> list[ComputeContainer] | None:
         return [ComputeContainer.of(each) for each in await info.context.loaders.kernels_of_sessions.load(self.row)]
+
+    @strawberry.field
+    async def service_ports(self, info: Info) -> JSONString | None:
+        directory = info.context.directory
+        return JSONString(shown_services(self.row.image, self.row.architecture, directory))
 
     @strawberry.field
     async def dependencies(self) -> "list[ComputeSession] | None":
@@ -185,7 +190,6 @@ class ComputeSession:
             result=row.result,
             resource_opts=nothing,
             scaling_group=row.resource_group,
-            service_ports=JSONString([]),
             mounts=[],
             occupied_slots=held,
             occupying_slots=held,

@@ -4,7 +4,7 @@ A run is asked for once, and then asked on with the same `runId` until its statu
 within a few seconds and holds what was printed since the one before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -17,10 +17,13 @@ from api.deps import All, Caller
 from api.door import client_of
 from api.kernels.failures import broken
 from api.kernels.reaching import Place, place_of
-from api.kernels.runner import Runner, runner_of, to_json
+from api.kernels.runner import Answer, runner_of, to_json
 from api.parameters import Parameters, answers, in_body
 
 router = APIRouter(tags=["code"])
+
+Asking = Callable[..., Awaitable[Answer]]
+"""`request` of a runner, or of a way to one."""
 
 _WAIT_MS: Final = 2000
 _GATHER_MS: Final = 100
@@ -124,7 +127,7 @@ async def execute(reference: str, request: Request, caller: Caller, all_: All) -
     asked = Execution.of(request)
     place = await place_of(reference, caller, all_)
     async with runner_of(place, caller, all_) as runner:
-        result = await next_result(runner, asked.fields(), wait_ms=_WAIT_MS, gather_ms=_GATHER_MS)
+        result = await next_result(runner.request, asked.fields(), wait_ms=_WAIT_MS, gather_ms=_GATHER_MS)
     return _json({"result": shown(result, place, request)})
 
 
@@ -155,9 +158,12 @@ async def interrupt(reference: str, request: Request, caller: Caller, all_: All)
     return Response(None, 204)
 
 
-async def next_result(runner: Runner, fields: Mapping[str, Any], *, wait_ms: int, gather_ms: int) -> Result:
-    """Answered at the latest after `wait_ms`, and `gather_ms` after the first output. Raises `Problem`."""
-    told, _ = await runner.request("execute", seconds=wait_ms / 1000, wait_ms=wait_ms, gather_ms=gather_ms, **fields)
+async def next_result(asking: Asking, fields: Mapping[str, Any], *, wait_ms: int, gather_ms: int) -> Result:
+    """Answered at the latest after `wait_ms`, and `gather_ms` after the first output. `asking`: a `request`.
+
+    Raises `Problem`.
+    """
+    told, _ = await asking("execute", seconds=wait_ms / 1000, wait_ms=wait_ms, gather_ms=gather_ms, **fields)
     try:
         return Result.model_validate(told | {"console": [tuple(item) for item in told["console"]]})
     except (ValidationError, KeyError, TypeError) as error:

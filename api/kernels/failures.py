@@ -51,6 +51,7 @@ _LATER: Final = frozenset({429, 502, 504})
 def failed(failure: Mapping[str, Any]) -> Problem:
     """The problem for `{"code": …, "why": …}`; its `kind` is the code."""
     code, why = str(failure.get("code")), str(failure.get("why"))[:_WHY_MAX]
+    why = why.encode(errors="replace").decode()  # lone surrogates, which no answer may hold
     if code == "bad-request":
         field, _, rule = why.partition(": ")
         return invalid(field, "not_allowed", f"{field}: {rule}")

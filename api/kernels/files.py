@@ -133,7 +133,8 @@ _CONTENT: Final = {"content": {"application/octet-stream": {"schema": {"type": "
 async def upload(request: Request, runner: Inside) -> Response:
     """Put files there: at most 20, of at most 1 MiB each. Their names may have folders, which are made.
 
-    Each is there whole or not at all; if one is refused, those before it are there.
+    Each is there whole or not at all; if one is refused, those before it are there. The signature of the request leaves
+    its body out, unless all bodies must be signed; the body may have 256 KiB then.
     """
     async with aclosing(files_in(request, files_max=UPLOADS_MAX, file_bytes_max=UPLOAD_BYTES_MAX)) as files:
         async for file in files:

@@ -9,9 +9,9 @@ If the way to the kernel breaks, the run goes on there, and is taken up again wh
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -19,12 +19,12 @@ import orjson
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from api.auth import Caller as Signer
-from api.deps import All, Caller, Services
-from api.kernels.execution import Execution, Result, next_result, shown
+from api.deps import All, Caller
+from api.kernels.execution import Asking, Execution, Result, next_result, shown
 from api.kernels.failures import Gone
-from api.kernels.reaching import Place, Unreachable, place_of
-from api.kernels.runner import Runner, runner_of, to_json
+from api.kernels.reaching import Place, place_of
+from api.kernels.runner import to_json
+from api.kernels.ways import Way, way_to
 from api.problems import Problem, from_error, invalid
 from api.session_requests import refuse_nul
 
@@ -34,8 +34,6 @@ _FIRST_SECONDS: Final = 30.0  # within which a client must say what to run
 _WAIT_MS: Final = 20_000
 _GATHER_MS: Final = 50
 _ASK_AGAIN_SECONDS: Final = 3.0  # while nobody types: a run that waits can end, or be interrupted from elsewhere
-_AWAY_SECONDS: Final = 30.0  # for which an agent may be away, as when it is restarted
-_RETRY_SECONDS: Final = 0.5
 _TYPED_AHEAD_MAX: Final = 32  # lines
 _FRAME_CHARACTERS_MAX: Final = 524_288  # the public client takes no frame above 4 MiB
 _RESTARTING: Final = 1012  # then it is we who leave, and the run is not to blame
@@ -51,7 +49,7 @@ class First(Execution):
 async def execute(socket: WebSocket, reference: str, caller: Caller, all_: All) -> None:
     """A run."""
     place = await place_of(reference, caller, all_)
-    async with _way(place, caller, all_) as way:
+    async with way_to(place, caller, all_) as way:
         await socket.accept()
         try:
             await _Run(await _first(socket), socket, way, place).carry_out()
@@ -90,7 +88,7 @@ async def _heard(socket: WebSocket) -> str:
 class _Run:
     """From what to run to the last result."""
 
-    def __init__(self, first: First, socket: WebSocket, way: "_Way", place: Place) -> None:
+    def __init__(self, first: First, socket: WebSocket, way: Way, place: Place) -> None:
         self._first = first
         self._run_id = first.run_id or uuid4().hex  # ours, so that to ask once more is not to run once more
         self._socket = socket
@@ -112,8 +110,26 @@ class _Run:
             return
         error = next(end for end in ends if isinstance(end, Exception))
         if not (isinstance(error, WebSocketDisconnect) and error.code == _RESTARTING):
-            await self._way.interrupt(self._run_id)
+            await self._interrupt()
         raise error
+
+    async def _result(self, asking: dict[str, Any]) -> Result:
+        """Raises `Problem`."""
+        if asking["mode"] == "input":  # a line must not arrive twice, and where it may have, what came of it is asked
+            try:
+                return await self._asked(partial(self._way.request, again=False), asking)
+            except Gone:
+                asking = asking | {"mode": "continue", "code": ""}
+        return await self._asked(self._way.request, asking)
+
+    async def _asked(self, request: Asking, asking: dict[str, Any]) -> Result:
+        return await next_result(request, asking, wait_ms=_WAIT_MS, gather_ms=_GATHER_MS)
+
+    async def _interrupt(self) -> None:
+        """If it can be reached."""
+        if (runner := self._way.runner) is not None:
+            with suppress(Problem):
+                await runner.request("interrupt", run_id=self._run_id)
 
     async def _listen(self) -> None:
         while True:
@@ -129,7 +145,7 @@ class _Run:
         seen, is_asked = 0, False
         while True:
             try:
-                result = await self._way.result(asking | {"seen": seen}, asking_on)
+                result = await self._result(asking | {"seen": seen})
             except Problem as problem:
                 if problem.kind != "not-waiting":
                     raise
@@ -148,58 +164,6 @@ class _Run:
                     async with asyncio.timeout(_ASK_AGAIN_SECONDS):
                         line = await self._typed.get()
                         asking, is_asked = {"mode": "input", "run_id": self._run_id, "code": line}, False
-
-
-@asynccontextmanager
-async def _way(place: Place, caller: Signer, all_: Services) -> AsyncIterator["_Way"]:
-    """Open for the block. Raises `Problem`."""
-    way = _Way(place, caller, all_)
-    try:
-        await way.open()
-        yield way
-    finally:
-        await way.close()
-
-
-class _Way:
-    """To the runner of a kernel; another is opened where one breaks."""
-
-    def __init__(self, place: Place, caller: Signer, all_: Services) -> None:
-        self._place = place
-        self._caller = caller
-        self._all = all_
-        self._stack = AsyncExitStack()
-        self._runner: Runner | None = None
-
-    async def open(self) -> Runner:
-        if self._runner is None:
-            self._runner = await self._stack.enter_async_context(runner_of(self._place, self._caller, self._all))
-        return self._runner
-
-    async def close(self) -> None:
-        self._runner = None
-        await self._stack.aclose()
-
-    async def result(self, asking: dict[str, Any], asking_on: dict[str, Any]) -> Result:
-        """The next one. `asking_on`: what to ask where an input may have arrived already. Raises `Problem`."""
-        give_up_at = time.monotonic() + _WAIT_MS / 1000 + _AWAY_SECONDS
-        while True:
-            try:
-                runner = await self.open()
-                return await next_result(runner, asking, wait_ms=_WAIT_MS, gather_ms=_GATHER_MS)
-            except (Gone, Unreachable):
-                await self.close()
-                if time.monotonic() > give_up_at:
-                    raise
-            if asking["mode"] == "input":
-                asking = asking_on | {"seen": asking["seen"]}
-            await asyncio.sleep(_RETRY_SECONDS)
-
-    async def interrupt(self, run_id: str) -> None:
-        """If it can be reached."""
-        if self._runner is not None:
-            with suppress(Problem):
-                await self._runner.request("interrupt", run_id=run_id)
 
 
 def _frames(told: dict[str, Any]) -> Iterator[str]:

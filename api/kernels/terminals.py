@@ -22,7 +22,6 @@ import binascii
 import time
 from typing import Annotated, Final, Literal
 
-import orjson
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -31,6 +30,7 @@ from api.deps import All, Caller, Directory
 from api.kernels.apps import NAME_MAX, service_of
 from api.kernels.failures import Gone, broken
 from api.kernels.reaching import Unreachable, place_of
+from api.kernels.runner import to_json
 from api.kernels.ways import Way, way_to
 from api.problems import Problem, from_error, invalid
 
@@ -187,7 +187,7 @@ class _Terminal:
         await self._say({"type": "error", "data": what})
 
     async def _say(self, frame: dict[str, str]) -> None:
-        await self._socket.send_text(orjson.dumps(frame).decode())
+        await self._socket.send_text(to_json(frame).decode())
 
 
 def _frame(text: str | None) -> Typed | Resized | Other:

@@ -37,20 +37,21 @@ class Way:
         self._all = all_
         self._turn = asyncio.Lock()
         self._stack = AsyncExitStack()
-        self._runner: Runner | None = None
+        self.runner: Runner | None = None
+        """The connection there is; it may be broken already."""
 
     async def open(self) -> Runner:
         """The connection there is, or a new one. Raises `Problem`."""
         async with self._turn:
-            if self._runner is None:
-                self._runner = await self._stack.enter_async_context(runner_of(self._place, self._caller, self._all))
-            return self._runner
+            if self.runner is None:
+                self.runner = await self._stack.enter_async_context(runner_of(self._place, self._caller, self._all))
+            return self.runner
 
     async def close(self, broken: Runner | None = None) -> None:
         """`broken`: only if it still leads there."""
         async with self._turn:
-            if broken is None or self._runner is broken:
-                self._runner = None
+            if broken is None or self.runner is broken:
+                self.runner = None
                 await self._stack.aclose()
 
     async def request(

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from agents.devices.plugin import Grant
-from agents.process import ProcessRuntime, _run_keeper
+from agents.keepers import run_keeper
+from agents.process import ProcessRuntime
 from agents.runtime import Ended, Task, utc_now
 from tests.agents.worlds import LOG_BYTES_MAX, ProcessWorld
 
@@ -51,8 +52,9 @@ async def printed(runtime: ProcessRuntime, task: Task) -> str:
 
 
 AGENT = """
-import asyncio, json, os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
+import uvloop
 from agents.process import ProcessRuntime
 from agents.runtime import Task
 
@@ -60,8 +62,9 @@ async def main(folder, task):
     await ProcessRuntime(Path(folder)).start(Task(**task))
     os.kill(os.getpid(), signal.SIGKILL)
 
-asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
+uvloop.run(main(sys.argv[1], json.loads(sys.argv[2])))
 """
+"""On the loop that real agents run on: it treats the files of its children in its own way."""
 
 
 async def test_a_kernel_outlives_an_agent_killed_with_9(world: ProcessWorld) -> None:
@@ -95,7 +98,7 @@ async def test_a_keeper_that_comes_late_runs_nothing(world: ProcessWorld, runtim
     await run(runtime, task)
     record = world.folder / "kernels" / task.kernel_id / "1"
     (record / "ended.json").unlink()  # as if the first keeper had been killed before it could write that
-    assert await _run_keeper(record, {}) == "there"
+    assert await run_keeper(record, {}) == "there"
     assert await runtime.output(task.kernel_id) == b"ran\n"
     assert (await runtime.wait(task.kernel_id, 1)).reason == "gone"
 

@@ -54,6 +54,18 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         yield Image(runner, folder / "defs")
 
 
+def test_a_definition_says_what_may_be_said_to_its_service(image: Image) -> None:
+    image.define("told", command=["x"], url_template="{protocol}://{host}:{port}/?t=1", allowed_envs=["A"])
+    image.define("silent", command=["x"], allowed_arguments=None)
+    (image.folder / "broken.json").write_text("{")
+    (image.folder.parent / "outside.json").write_text('{"allowed_envs": []}')
+    names = ["told", "silent", "broken", "absent", "../outside", ""]
+    assert image.runner.client.call("services", names=names)["definitions"] == {
+        "told": {"url_template": "{protocol}://{host}:{port}/?t=1", "allowed_envs": ["A"]},
+        "silent": {},
+    }
+
+
 @pytest.fixture
 def port() -> int:
     with socket.socket() as free:

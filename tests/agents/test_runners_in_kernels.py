@@ -18,7 +18,7 @@ import pytest
 
 from agents import injection
 from agents.docker import DockerRuntime
-from agents.docker_injection import resource_text
+from agents.docker_injection import LOOK_LABEL, resource_text
 from agents.injection import answered, install, runner_command
 from agents.runtime import Runtime, Task, utc_now
 from tests.agents.runners import Client, Outcome
@@ -209,6 +209,17 @@ async def test_a_kernels_home_is_deleted_with_its_output_and_not_before(world: W
     assert {path.name for path in world.folder.glob("scratch/*")} & {quiet, loud, kept} == {kept}
 
 
+@in_kernels
+async def test_a_home_is_kept_from_the_end_on_also_where_nothing_was_printed(world: World, runtime: Runtime) -> None:
+    task = world.task("touch file")
+    await runtime.start(task)
+    for path in world.folder.glob(f"scratch/{task.kernel_id}/config/*"):
+        os.utime(path, (0, 0))  # as if it had started long ago
+    await runtime.wait(task.kernel_id, 1)
+    await runtime.remove(task.kernel_id, 1)
+    assert await runtime.tidy(utc_now() - timedelta(hours=1), ()) == set()
+
+
 # -- containers ----------------------------------------------------------------------------------------------------
 
 
@@ -276,9 +287,19 @@ async def test_images_are_tried_once(containers: tuple[DockerWorld, DockerRuntim
     await later.start(other)
     await later.close()
     assert runtime.runner(other.kernel_id) is None
+
+
+@pytest.mark.docker
+async def test_nothing_is_left_of_a_look_not_even_of_one_that_was_cut_short(
+    containers: tuple[DockerWorld, DockerRuntime],
+) -> None:
+    world, runtime = containers
+    label = {LOOK_LABEL: world.deployment}
     async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
-        label = json.dumps({"label": [f"ai.refold.look={world.deployment}"]})
-        assert await docker.containers.list(all=True, filters=label) == []
+        await docker.containers.create({"Image": world.image, "Labels": label})
+        await runtime.start(world.task())
+        filters = json.dumps({"label": [f"{LOOK_LABEL}={world.deployment}"]})
+        assert await docker.containers.list(all=True, filters=filters) == []
 
 
 @pytest.mark.docker
@@ -297,13 +318,15 @@ async def test_a_container_reads_what_it_was_given_and_cannot_change_it(
     containers: tuple[DockerWorld, DockerRuntime],
 ) -> None:
     world, runtime = containers
-    task = world.task("cat /home/config/resource.txt; echo > /home/config/resource.txt; stat -c %u:%g:%a ~ /run/refold")
+    given = "/home/config/resource.txt"
+    task = world.task(f"exec 2>&1; cat {given}; echo > {given}; id -u; stat -c '%u %a' ~ /run/refold")
     await runtime.start(task)
     await runtime.wait(task.kernel_id, 1)
     printed = (await runtime.output(task.kernel_id)).decode()
     assert resource_text(task) in printed
     assert "Read-only file system" in printed
-    assert "1000:1000:755\n1000:1000:700\n" in printed
+    uid, home, socket = printed.splitlines()[-3:]
+    assert (home, socket) == (f"{uid} 755", f"{uid} 700")
 
 
 @pytest.mark.docker

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from api import multipart
+from api.kernels.failures import failed
 from infra.signing import KeypairAuth
 from tests.api.kernels import Kernels
 from tests.api.world import KEYS, World
@@ -235,3 +237,43 @@ async def test_a_download_is_read_as_fast_as_it_is_wanted_and_let_go_when_it_is_
         async with asyncio.timeout(10):
             while (await ada.get("/session/mysess/files")).status_code != 200:
                 await asyncio.sleep(0.05)
+
+
+async def test_whatever_a_runner_says_is_an_answer() -> None:
+    """It is the session's user who may be speaking."""
+    for told in (
+        {"code": "no-such-path", "why": "\udcff"},
+        {"code": 7},
+        {},
+        {"code": "bad-request", "why": "\udcff: x"},
+    ):
+        answer = failed(told).response("/")
+        assert answer.status_code in {400, 404, 502}
+
+
+async def test_an_upload_is_signed_with_its_body_where_all_bodies_must_be(tmp_path: Path) -> None:
+    async with (
+        World(tmp_path, signed_bodies=True).started() as world,
+        Kernels(world, tmp_path / "kernels").started() as kernels,
+        world.client() as ada,
+    ):
+        home = kernels.runners.of_kernel[await kernels.session()].home
+        assert (await uploaded(ada, ("covered", b"x"))).status_code == 204
+        ada.auth = KeypairAuth(*KEYS["ada"], covers_body=False)
+        assert (await uploaded(ada, ("bare", b"x"))).status_code == 401
+        assert ((home / "covered").exists(), (home / "bare").exists()) == (True, False)
+
+
+async def test_an_upload_that_does_not_go_on_is_given_up(
+    home: Path, ada: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "_PIECE_SECONDS", 0.2)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'--limit\r\nContent-Disposition: form-data; filename="a"\r\n\r\nx'
+        await asyncio.sleep(1)
+        yield b"\r\n--limit--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=limit"}
+    assert_told(await ada.post("/session/mysess/upload", content=slow(), headers=headers), 408, "request-timeout")
+    assert not (home / "a").exists()

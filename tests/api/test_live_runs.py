@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from api.kernels import live_runs
-from api.kernels.execution import Result, next_result
+from api.kernels import live_runs, ways
 from api.kernels.failures import Gone
+from api.kernels.runner import Answer, Runner
 from tests.api.kernels import Denied, Kernels, line, printed
 
 QUERY = {"mode": "query", "options": {}}
@@ -63,7 +63,7 @@ async def test_who_leaves_interrupts_the_run(kernels: Kernels) -> None:
 async def test_a_run_is_taken_up_again_when_its_agent_is_back(
     kernels: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_runs, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(ways, "_RETRY_SECONDS", 0.05)
     code = "import time\nfor n in range(20):\n    print(n, flush=True); time.sleep(0.1)"
     async with line(kernels.world, stream(await kernels.session())) as ada:
         await ada.say(QUERY | {"code": code})
@@ -78,27 +78,49 @@ async def test_a_run_is_taken_up_again_when_its_agent_is_back(
 async def test_an_answer_that_was_lost_on_its_way_is_asked_for_again(
     kernels: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = list[Result]()
+    lost = list[dict[str, Any]]()
+    request = Runner.request
 
-    async def losing(*args: Any, **options: Any) -> Result:
-        result = await next_result(*args, **options)
+    async def losing(runner: Runner, do: str, *args: Any, **options: Any) -> Answer:
+        answer = await request(runner, do, *args, **options)
         if len(lost) < 2:
-            lost.append(result)
+            lost.append(answer[0])
             raise Gone
-        return result
+        return answer
 
-    monkeypatch.setattr(live_runs, "next_result", losing)
-    monkeypatch.setattr(live_runs, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(Runner, "request", losing)
+    monkeypatch.setattr(ways, "_RETRY_SECONDS", 0.01)
     code = "import time\nfor n in range(4):\n    print(n, flush=True); time.sleep(0.2)"
     async with line(kernels.world, stream(await kernels.session())) as ada:
         await ada.say(QUERY | {"code": code})
         assert printed(await ada.hear_until("finished")) == "0\n1\n2\n3\n"
-    assert printed([result.model_dump() for result in lost])
+    assert printed(lost)
+
+
+async def test_a_line_whose_answer_was_lost_is_typed_once(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = list[Answer]()
+    request = Runner.request
+
+    async def losing(runner: Runner, do: str, *args: Any, **options: Any) -> Answer:
+        answer = await request(runner, do, *args, **options)
+        if options.get("mode") == "input" and not lost:
+            lost.append(answer)
+            raise Gone
+        return answer
+
+    monkeypatch.setattr(Runner, "request", losing)
+    async with line(kernels.world, stream(await kernels.session())) as ada:
+        await ada.say(QUERY | {"code": "a = input(); b = input(); print(a, b)"})
+        for typed in ("x", "y"):
+            await ada.hear_until("waiting-input")
+            await ada.say(typed)
+        assert printed(await ada.hear_until("finished")) == "x y\n"
+    assert lost
 
 
 async def test_an_agent_that_stays_away_is_an_error(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_runs, "_WAIT_MS", 100)
-    monkeypatch.setattr(live_runs, "_AWAY_SECONDS", 0.2)
+    monkeypatch.setattr(ways, "_AWAY_SECONDS", 0.2)
     async with line(kernels.world, stream(await kernels.session())) as ada:
         await ada.say(QUERY | {"code": "import time; print(1, flush=True); time.sleep(60)"})
         await ada.hear()

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.api.kernels import HANDSHAKE
 from tests.api.listening import listening
 from tests.api.test_sessions import RECORDED
 from tests.stack import Stack, running_stack
@@ -61,11 +62,14 @@ async def test_a_stop_ends_streams_and_lets_requests_finish(kafka: str, database
         await heard.until("session_enqueued", 30)
         pid = stack.supervisor.pid("api")
         assert pid is not None
+        refused = await other.get("/stream/session/nobody/pty", headers=HANDSHAKE)
         os.kill(pid, signal.SIGTERM)
         await asyncio.wait_for(heard.ended.wait(), 10)
         answer = await waiting
     assert answer.status_code == 201
     assert answer.json()["status"] == "TIMEOUT"
+    assert refused.status_code == 404
+    assert '"level":"error"' not in (tmp_path / "logs" / "api.log").read_text()
 
 
 async def test_help_is_there_without_any_server() -> None:

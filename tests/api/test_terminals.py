@@ -94,6 +94,7 @@ async def test_a_shell_that_ends_is_followed_by_another_one_for_all_who_look(ker
             pids.append((await first.until(r"pid=(\d+)=")).group(1))
             assert (await second.until(r"pid=(\d+)=")).group(1) == pids[-1]
             await first.type("exit\n")
+            await first.until(r"exit\r\n[^$#]*[$#] ")  # the next one asks
         assert pids[0] != pids[1]
 
 
@@ -150,6 +151,21 @@ async def test_much_output_waits_for_who_is_slow_and_comes_whole(kernels: Kernel
         await asyncio.sleep(1)
         await screen.until("x{3000000}end\n")
     assert screen.errors == []
+
+
+async def test_who_is_slower_than_another_viewer_is_told_what_he_missed(kernels: Kernels) -> None:
+    session = await kernels.session()
+    async with line(kernels.world, stream(session)) as ada, line(kernels.world, stream(session)) as slow:
+        quick, screen = Screen(ada), Screen(slow)
+        await quick.type("echo o''n\n")
+        await screen.until("on\r\n")
+        await quick.type("head -c 40000000 /dev/zero | tr '\\0' x; echo e''nd\n")
+        while "end\r\n" not in quick.text:
+            quick.text = quick.text[-10:]
+            await quick.hear()
+        await screen.until("end\r\n")
+    assert all("bytes were not shown" in error for error in screen.errors)
+    assert screen.errors
 
 
 async def test_a_service_that_is_no_terminal_is_refused(kernels: Kernels) -> None:

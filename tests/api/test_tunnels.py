@@ -21,6 +21,7 @@ from tests.whole import now
 
 HUB = "cr.example.org"
 IMAGE = f"{HUB}/stable/served:1"
+DEFINED = {"allowed_arguments": ["--level"], "allowed_envs": ["MODE"], "url_template": "{protocol}://{host}:{port}/x"}
 SERVER = """
 import json, os, socketserver, sys
 class Handler(socketserver.BaseRequestHandler):
@@ -102,10 +103,10 @@ async def served(kernels: Kernels, tmp_path: Path, unused_tcp_port_factory: Any)
             await asyncio.sleep(0.01)
     (tmp_path / "server.py").write_text(SERVER)
     words = [sys.executable, str(tmp_path / "server.py"), "{ports[0]}"]
-    definition = {"command": words, "allowed_arguments": ["--level"], "allowed_envs": ["MODE"]}
+    definition = {"command": words, **DEFINED}
     (tmp_path / "defs").mkdir()
     (tmp_path / "defs" / "echo.json").write_text(json.dumps(definition))
-    (tmp_path / "defs" / "dead.json").write_text(json.dumps({"command": "exit 7"}))
+    (tmp_path / "defs" / "dead.json").write_text(json.dumps({"command": "exit 7", "url_template": 7}))
     await kernels.session("mysess", "--service-defs", str(tmp_path / "defs"))
     return Served(kernels, echo)
 
@@ -113,10 +114,16 @@ async def served(kernels: Kernels, tmp_path: Path, unused_tcp_port_factory: Any)
 async def test_the_services_of_a_session_are_those_of_its_image(served: Served) -> None:
     async with served.world.client() as ada:
         answer = await ada.get("/stream/session/mysess/apps")
-    assert answer.status_code == 200, answer.text
-    told = {app["name"]: (app["protocol"], app["ports"]) for app in answer.json()}
-    assert told.keys() == {"echo", "dead", "shell"}
-    assert (told["echo"], told["shell"]) == (("tcp", [served.port]), ("pty", [3000]))
+        assert answer.status_code == 200, answer.text
+        again = (await ada.post("/session", json=RECORDED)).json()
+        new = (await ada.post("/session", json=RECORDED | {"name": "other"})).json()
+    assert again["service_ports"] == again["servicePorts"] == new["servicePorts"]
+    names = ("name", "protocol", "ports")
+    assert new["servicePorts"] == [{name: app[name] for name in names} for app in answer.json()]
+    told = {app["name"]: app for app in answer.json()}
+    assert told["echo"] == {"name": "echo", "protocol": "tcp", "ports": [served.port]} | DEFINED
+    assert told["shell"] == {"name": "shell", "protocol": "pty", "ports": [3000]}
+    assert told["dead"].keys() == {"name", "protocol", "ports"}
 
 
 async def test_a_session_of_an_image_nobody_knows_has_no_services(kernels: Kernels) -> None:

@@ -1,6 +1,7 @@
 """The public client in an environment of its own, and a Refold of processes for it to talk to."""
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -55,15 +56,22 @@ def program() -> Path:
     wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
     venv = (Path(os.environ.get("REFOLD_TEST_CLIENT") or settings().data_dir / f"client-{wanted}")).absolute()
     marker = venv / "installed"
-    if not marker.exists():
-        for command in (
-            [sys.executable, "-m", "venv", "--clear", str(venv)],
-            [*_pip(venv), "install", "-q", "--require-hashes", "-r", str(LOCK)],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
-            assert done.returncode == 0, done.stderr[-2000:]
-        marker.touch()
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    with venv.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be just installing it
+        if not marker.exists():
+            _install(venv)
+            marker.touch()
     return venv / "bin" / "backend.ai"
+
+
+def _install(venv: Path) -> None:
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(venv)],
+        [*_pip(venv), "install", "-q", "--require-hashes", "-r", str(LOCK)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
 
 
 def _pip(venv: Path) -> list[str]:

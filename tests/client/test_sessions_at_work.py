@@ -1,43 +1,31 @@
-"""The public client, unchanged, builds programs, moves files and types into a terminal: in kernels that are processes."""
+"""The public client, unchanged, builds programs, moves files and types into a terminal, in kernels that are real."""
 
 import asyncio
-import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from agents.process import ProcessRuntime
+from tests.agents.worlds import DOCKER_IMAGE, DOCKER_SOCKET
 from tests.client.conftest import Client
-from tests.secrecy import places_of
-from tests.stack import Stack, running_stack
+from tests.client.working import working_stack
+from tests.stack import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
-IMAGE = "python"
+IMAGE = DOCKER_IMAGE
 SMALL = ("-r", "cpu=1", "-r", "mem=256m")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(kafka: str, database: str) -> AsyncIterator[Stack]:
-    """With kernels in which something runs. Their users can walk to their homes through the folder."""
-    folder = Path(tempfile.mkdtemp(prefix="refold-"))
-    os.chmod(folder, 0o711)
-    try:
-        async with running_stack(kafka, database, folder, agent_runtime="process", agent_id="agent-1") as running:
-            yield running
-            assert running.crashes == []
-            assert await places_of(running, running.secrets) == []
-    finally:
-        runtime = ProcessRuntime(folder / "agents" / "agent-1")
-        for left in await runtime.list():
-            await runtime.stop(left.kernel_id, left.incarnation, timedelta(0))
-        shutil.rmtree(folder)
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=["process", pytest.param("docker", marks=pytest.mark.docker)]
+)
+async def stack(request: pytest.FixtureRequest, kafka: str, database: str) -> AsyncIterator[Stack]:
+    if request.param == "docker" and not DOCKER_SOCKET:
+        pytest.skip("REFOLD_TEST_DOCKER names no daemon's socket")
+    async with working_stack(kafka, database, request.param) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -104,8 +92,7 @@ async def test_a_restarted_session_has_its_files_and_a_fresh_interpreter(
     await client.run("run", "--name", session, "-c", "x = 1; open('kept.txt', 'w').write('kept')", IMAGE)
     assert "Done." in await client.run("session", "restart", session)
     async with asyncio.timeout(30), stack.client() as admin:
-        while (found := (await admin.get(f"/session/{session}")).json())["status"] != "RUNNING":
-            print(found)
+        while (await admin.get(f"/session/{session}")).json()["status"] != "RUNNING":
             await asyncio.sleep(0.1)
     told = await client.run("run", "--name", session, "-c", "print(open('kept.txt').read(), 'x' in globals())", IMAGE)
     assert "kept False" in told
