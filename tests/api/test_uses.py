@@ -127,6 +127,7 @@ async def test_keypairs_are_listed_with_their_use(admin: AdminWorld) -> None:
     assert (adas["num_queries"], adas["concurrency_used"]) == (1, 1)
     never = (await admin.ask("root", query, {"email": "idle@example.org"}))["keypairs"]
     assert [(each["last_used"], each["num_queries"]) for each in never] == [(None, 0)]
+    await PostgresUses(admin.pool).add([Use(access_key("root"), datetime.now(UTC), 1000)])
     listed = """{ keypair_list(limit: 1, offset: 0, filter: "last_used != null", order: "-num_queries") {
         items { access_key } } }"""
     assert (await admin.ask("root", listed))["keypair_list"]["items"][0]["access_key"] == access_key("root")
