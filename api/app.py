@@ -77,9 +77,10 @@ RFC 9457 problems. The topics and the event stream are described in `/asyncapi.j
 
 
 _ROUTES: Final = (
-    logs,
-    sessions,
+    sessions,  # what is asked for most comes first: a request is held against one after another
+    commands,
     execution,
+    logs,
     live_runs,
     files,
     terminals,
@@ -88,7 +89,6 @@ _ROUTES: Final = (
     from_templates,
     events,
     background_tasks,
-    commands,
     graphql,
     internal,
     history,
