@@ -78,8 +78,7 @@ def shown_services(reference: str, architecture: str, directory: Directory) -> l
 
 def _refuse_other_architecture(asked: Asked, fields: Fields, directory: Directory) -> None:
     allowed = directory.domains[asked.domain].spec.allowed_docker_registries
-    others = [each for each in _architectures(directory) if directory.resolve_image(asked.image, each, allowed)]
-    if others:
+    if others := directory.architectures_of(asked.image, allowed):
         detail = f"the image {asked.image} is for {', '.join(others)}, not for {asked.architecture}"
         raise invalid(fields.architecture, "unknown", detail)
 
@@ -87,13 +86,7 @@ def _refuse_other_architecture(asked: Asked, fields: Fields, directory: Director
 def _is_out_of_bounds(name: str, allowed: tuple[str, ...], directory: Directory) -> bool:
     """Whether it is, or would be, of a registry that is there but not for this domain."""
     registry = directory.registry_of(name)
-    if registry != LOCAL and registry not in allowed:
-        return True
-    return any(directory.resolve_image(name, each) is not None for each in _architectures(directory))
-
-
-def _architectures(directory: Directory) -> list[str]:
-    return sorted({architecture for _, architecture in directory.images})
+    return (registry != LOCAL and registry not in allowed) or bool(directory.architectures_of(name))
 
 
 def _no_image(name: str, fields: Fields) -> Problem:

@@ -175,6 +175,7 @@ class Directory:
     users_by_name: Map[str, UserId] = field(default_factory=Map)
     users_by_sign_in: Map[str, UserId] = field(default_factory=Map)
     agents_by_image: Map[ImageKey, frozenset[AgentId]] = field(default_factory=Map)
+    architectures_by_image: Map[ImageReference, frozenset[Architecture]] = field(default_factory=Map)
 
     # -- who ---------------------------------------------------------------------------------------------------------
 
@@ -247,6 +248,13 @@ class Directory:
             return aliased
         meant = map(found, canonical_names(name, sorted(self.registries)))
         return next((image for image in meant if image is not None), None)
+
+    def architectures_of(self, name: str, registries: Container[str] | None = None) -> list[Architecture]:
+        """For which architectures the name means an image, as `resolve_image` has it."""
+        possible = set(self.alias(name))
+        for reference in canonical_names(name, self.registries):
+            possible |= self.architectures_by_image.get(reference, frozenset())
+        return sorted(each for each in possible if self.resolve_image(name, each, registries) is not None)
 
     def alias(self, name: str) -> Map[Architecture, ImageReference]:
         """What an alias means for each architecture; empty if there is no such alias."""

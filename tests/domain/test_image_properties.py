@@ -40,6 +40,15 @@ def test_who_has_which_image_is_known_from_both_sides(life: Life) -> None:
 
 @many
 @given(lives)
+def test_for_which_architectures_an_image_is_there_is_known_from_both_sides(life: Life) -> None:
+    state = life.state
+    by_reference = state.architectures_by_image
+    assert {(reference, each) for reference, found in by_reference.items() for each in found} == set(state.images)
+    assert all(by_reference.values())
+
+
+@many
+@given(lives)
 def test_every_task_has_exactly_one_end_and_nothing_is_said_of_it_after_that(life: Life) -> None:
     while life.ring():
         pass

@@ -33,7 +33,7 @@ def evolve(state: Directory, event: ImageEvents) -> Directory:
         case ImageModified():
             return _with_image(state, replace(state.images[(event.reference, event.architecture)], rules=event.rules))
         case ImageForgotten():
-            return replace(state, images=state.images.delete((event.reference, event.architecture)))
+            return _without_image(state, event)
         case ImageAliased():
             means = state.alias(event.alias).set(event.architecture, event.reference)
             return replace(state, aliases=state.aliases.set(event.alias, means))
@@ -46,7 +46,23 @@ def evolve(state: Directory, event: ImageEvents) -> Directory:
 
 
 def _with_image(state: Directory, image: Image) -> Directory:
-    return replace(state, images=state.images.set(image.key, image))
+    index = state.architectures_by_image
+    architectures = index.get(image.reference, frozenset()) | {image.architecture}
+    return replace(
+        state,
+        images=state.images.set(image.key, image),
+        architectures_by_image=index.set(image.reference, architectures),
+    )
+
+
+def _without_image(state: Directory, event: ImageForgotten) -> Directory:
+    index = state.architectures_by_image
+    left = index[event.reference] - {event.architecture}
+    return replace(
+        state,
+        images=state.images.delete((event.reference, event.architecture)),
+        architectures_by_image=index.set(event.reference, left) if left else index.delete(event.reference),
+    )
 
 
 def _found(state: Directory, event: ImageRegistered) -> Image:
