@@ -211,4 +211,8 @@ def _task(order: StartKernel, environ: Mapping[str, str]) -> Task:
         cpu_millis=order.slots.get("cpu", 0),
         mem_bytes=order.slots.get("mem", 0),
         devices=order.devices,
+        runtime_class=order.runtime_class,
+        shm_bytes=order.shm_bytes,
+        peers=order.peers,
+        preopen_ports=order.preopen_ports,
     )

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from agents.devices.plugin import Given
+from domain.placements import Peer, RuntimeClass
 
 
 class RuntimeFailure(Exception):
@@ -77,6 +78,12 @@ class Task:
     pids_max: int = 4096
     devices: Given = field(default_factory=dict)
     """Slot → device id → units, e.g. `{"cuda.device": {"GPU-5a…": 1000}}`."""
+    runtime_class: RuntimeClass | None = None
+    shm_bytes: int = 0
+    """0 is the runtime's default."""
+    peers: Sequence[Peer] = ()
+    """All kernels of a cluster session, this one included; else none."""
+    preopen_ports: Sequence[int] = ()
 
 
 Reason = Literal["exited", "killed", "oom", "gone"]

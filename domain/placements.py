@@ -1,10 +1,32 @@
 """Orders to agents: the only words the control plane has for a GPU host."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from domain.messages import AccessKey, AgentId, Instant, KernelId, Order, Sealed, SessionId
+from domain.messages import AccessKey, AgentId, Instant, KernelId, Order, Sealed, SessionId, Value
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class RuntimeClass(StrEnum):
+    """The OCI runtimes a session may ask for; an agent says which of them it has (`AgentProfile.capabilities`)."""
+
+    RUNC = "runc"
+    CRUN = "crun"
+    RUNSC = "runsc"
+    KATA = "kata"
+    NVIDIA = "nvidia"
+
+
+class Peer(Value):
+    """A kernel of the same session: under which name it is found, and where. `host` is its agent's."""
+
+    hostname: str
+    kernel_id: KernelId
+    agent_id: AgentId
+    host: str
 
 
 class AgentOrderBase(Order):
@@ -73,9 +95,15 @@ class StartKernel(KernelOrder):
     command: tuple[str, ...] | None = None
     environ: dict[str, str] = Field({})
     sealed_environ: dict[str, Sealed] = Field({})
+    sealed_bootstrap: Sealed | None = None
     hostname: str
     slots: dict[str, int]
     devices: dict[str, dict[str, int]] = Field({})
+    runtime_class: RuntimeClass | None = None
+    shm_bytes: int = 0
+    preopen_ports: tuple[Port, ...] = ()
+    peers: tuple[Peer, ...] = Field((), description="All kernels of a cluster session, itself included; else none.")
+    fence_after_seconds: float | None = None
     not_after: Instant
 
 

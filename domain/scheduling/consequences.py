@@ -4,9 +4,11 @@ Also, the directory is told of agents that are gone for good.
 """
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from domain.context import PLACEMENTS, Alarm, Context, Send
 from domain.directory.messages.images import ForgetAgent
+from domain.messages import AgentId
 from domain.placements import StopKernel
 from domain.scheduling.decider import decide
 from domain.scheduling.messages import (
@@ -48,6 +50,7 @@ def _place(event: PlacementDecided, before: Cell) -> Send:
             kernel_id=placement.kernel_id,
             agent_id=placement.agent_id,
             devices=placement.devices,
+            host=_host(before, placement.agent_id),
         )
         for placement in event.placements
     )
@@ -61,6 +64,11 @@ def _place(event: PlacementDecided, before: Cell) -> Send:
             assignments=assignments,
         ),
     )
+
+
+def _host(before: Cell, agent_id: AgentId) -> str:
+    agent = before.agent(agent_id)
+    return "" if agent is None else urlsplit(agent.profile.address).hostname or ""
 
 
 def _stop_strays(event: AgentRegistered) -> Sequence[Send]:

@@ -21,6 +21,7 @@ class Claim(Value):
     slots: Amounts
     together: bool
     avoid: tuple[AgentId, ...] = ()
+    needs: tuple[str, ...] = Field((), description="Capabilities each of its agents must have.")
 
 
 class RunningKernel(Value):
@@ -41,6 +42,9 @@ class AgentProfile(Value):
     devices: dict[SlotName, dict[str, Amount]] = Field({})
     address: str = Field(description="Internal URL under which the api reaches it.")
     runtime: str
+    capabilities: tuple[str, ...] = Field(
+        (), description="`runtime:<OCI runtime>`, `cluster:single-node`, `cluster:multi-node`, and others."
+    )
 
 
 class Placement(Value):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from domain.context import PLACEMENTS, Alarm, Context, Send
 from domain.messages import AgentId
-from domain.placements import StartKernel, StopKernel
+from domain.placements import Peer, StartKernel, StopKernel
 from domain.scheduling.messages import Claim, DemandPlacement, ReleaseCapacity, WithdrawDemand
 from domain.session.decider import decide
 from domain.session.messages import (
@@ -97,6 +97,7 @@ def _demand(session: Session, event: SessionEvents, avoid: tuple[AgentId, ...]) 
         kernels=tuple(kernel.seat.kernel_id for kernel in session.kernels),
         slots=spec.slots,
         together=spec.cluster_mode.value == "single-node",
+        needs=_needs(spec, len(session.kernels)),
         avoid=avoid,
     )
     return Send("scheduling", DemandPlacement(at=event.at, cell=spec.cell, claim=claim))
@@ -152,9 +153,15 @@ def _start(session: Session, kernel: Kernel, event: SessionScheduled | SessionRe
         command=("/bin/sh", "-c", spec.startup_command) if runs_command and spec.startup_command else None,
         environ=_cluster_environ(session, kernel),
         sealed_environ=spec.environ,
+        sealed_bootstrap=spec.bootstrap_script,
         hostname=kernel.seat.hostname,
         slots=spec.slots,
         devices=kernel.place.devices,
+        runtime_class=spec.runtime_class,
+        shm_bytes=spec.shm_bytes,
+        preopen_ports=spec.preopen_ports if is_main else (),
+        peers=_peers(session),
+        fence_after_seconds=spec.fence_after_seconds,
         not_after=event.deadline,
     )
     return Send(PLACEMENTS, order)
@@ -176,6 +183,30 @@ def _stops(session: Session, event: SessionEvents) -> list[Send]:
         for kernel in session.alive
         if kernel.place is not None
     ]
+
+
+def _peers(session: Session) -> tuple[Peer, ...]:
+    """Of a cluster session: where all its kernels are."""
+    if len(session.kernels) == 1:
+        return ()
+    return tuple(
+        Peer(
+            hostname=kernel.seat.hostname,
+            kernel_id=kernel.seat.kernel_id,
+            agent_id=kernel.place.agent_id,
+            host=kernel.place.host,
+        )
+        for kernel in session.kernels
+        if kernel.place is not None
+    )
+
+
+def _needs(spec: SessionSpec, kernels: int) -> tuple[str, ...]:
+    """What its agents must be able to do."""
+    needs = [] if spec.runtime_class is None else [f"runtime:{spec.runtime_class.value}"]
+    if kernels > 1:
+        needs.append(f"cluster:{spec.cluster_mode.value}")
+    return tuple(needs)
 
 
 def _cluster_environ(session: Session, kernel: Kernel) -> dict[str, str]:

@@ -17,6 +17,7 @@ from domain.messages import (
     SessionId,
     Value,
 )
+from domain.placements import Port, RuntimeClass
 from domain.session.status import ClusterMode, KernelStatus, Reason, Result, SessionStatus, SessionType
 from domain.slots import Amount, Amounts
 
@@ -48,10 +49,14 @@ class Seat(Value):
 
 
 class Assignment(Value):
-    """Where a kernel goes, and what it has of which devices there (slot → device id → units)."""
+    """Where a kernel goes, and what it has of which devices there (slot → device id → units).
+
+    `host`: under which name or address the other hosts reach that agent's.
+    """
 
     kernel_id: KernelId
     agent_id: AgentId
+    host: str = ""
     devices: dict[str, dict[str, Amount]] = Field({})
 
 
@@ -77,6 +82,13 @@ class SessionSpec(Value):
     project_id: ProjectId | None = None
     tag: str | None = Field(None, max_length=64)
     pending_timeout_seconds: float | None = Field(None, gt=0, le=SECONDS_MAX)
+    runtime_class: RuntimeClass | None = Field(None, description="Which OCI runtime; the agent's own when left out.")
+    shm_bytes: int = Field(0, ge=0, description="Size of /dev/shm, part of the memory; 0: the runtime's default.")
+    bootstrap_script: Sealed | None = Field(None, description="Run in each kernel before anything else of its owner's.")
+    preopen_ports: tuple[Port, ...] = Field((), max_length=10, description="TCP ports that will listen in main1.")
+    fence_after_seconds: float | None = Field(
+        None, ge=10, le=SECONDS_MAX, description="An agent that cannot reach the log for so long ends its kernels."
+    )
 
 
 # -- commands: from users ----------------------------------------------------------------------------------------------

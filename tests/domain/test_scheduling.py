@@ -283,6 +283,7 @@ def test_a_demand_that_fits_is_placed_and_its_session_told() -> None:
                     Assignment(
                         kernel_id=KernelId("s1-k1"),
                         agent_id=AgentId("a1"),
+                        host="a",
                         devices={"cuda.device": {"GPU-0": 1000}},
                     ),
                 ),
