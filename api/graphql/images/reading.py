@@ -22,7 +22,8 @@ def found(asking: Asking, name: str, architecture: str | None, registries: Colle
     directory = asking.directory
     known = {each for _, each in directory.images}
     wanted = [architecture] if architecture else [_USUAL, *sorted(known - {_USUAL})]
-    meant = (directory.resolve_image(name, each, registries) for each in wanted)
+    user_id = asking.caller.identity.user.user_id
+    meant = (directory.resolve_image(name, each, registries, user_id) for each in wanted)
     return next((image for image in meant if image is not None), None)
 
 
@@ -45,7 +46,8 @@ async def images(
     project: str | None = None,
     scaling_group: str | None = None,
 ) -> list[Image]:
-    """Those of the registries that the domain may use; a superadmin who names no domain or project sees all.
+    """Those of the registries that the domain may use, without what others made of their sessions; a superadmin who
+    names no domain or project sees all.
 
     `project` (an id or a name) and `scaling_group`: those that an agent has which its sessions may run on. There are no
     pages: clients let people choose among all of them.
@@ -60,7 +62,9 @@ async def images(
     async with asking.db() as db:
         rows = await shown.images(
             db,
-            registries=None if domain_name is None else _registries_of(asking, domain_name),
+            owners=None
+            if domain_name is None
+            else (*_registries_of(asking, domain_name), f"user:{asking.caller.identity.user.user_id}"),
             installed=installed,
             resource_groups=groups,
         )
