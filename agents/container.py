@@ -4,9 +4,9 @@ else. Of the host's files it sees those that are its own, and the runner's code 
 The first process is Docker's small init, which collects orphans and hands signals on; the runner or the image's own
 program comes second, and its exit code is the container's.
 
-Held against the CIS Docker Benchmark's rules for containers in `tests/agents/test_docker_hardening.py`. Two
-of them are waived, each for a reason: the root file system is writable (people install packages into their
-session; the layer goes with the container), and there is no health check (the agent watches the process).
+Held against the CIS Docker Benchmark's rules for containers in `tests/agents/test_docker_hardening.py`, where it is
+also said which of them are waived, and why. (One more is where an operator chose `REFOLD_AGENT_CLUSTER_NETWORK=host`:
+kernels of sessions on several hosts then have no network of their own.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.devices.plugin import Grant
+from agents.networks.plugin import Attachment
 from agents.runtime import BASE_ENVIRONMENT, Task
 
 LABEL = "ai.refold."
@@ -37,9 +38,11 @@ def container_config(
     log_bytes_max: int,
     grant: Grant | None = None,
     injected: Injected | None = None,
+    attachment: Attachment | None = None,
 ) -> dict[str, Any]:
     """What the daemon is asked to make of a task that was granted its devices. Pure."""
     granted, beside = grant or Grant(), injected or Injected()
+    network = attachment or Attachment(network_name(deployment))
     environ = {
         **BASE_ENVIRONMENT,
         "HOME": HOME,
@@ -64,7 +67,7 @@ def container_config(
         "HostConfig": {
             **confined(task.mem_bytes, task.pids_max),
             "NanoCpus": task.cpu_millis * 1_000_000,
-            "NetworkMode": network_name(deployment),
+            "NetworkMode": network.network,
             "Init": True,
             "RestartPolicy": {"Name": "no"},
             "LogConfig": {
@@ -75,6 +78,12 @@ def container_config(
             **granted.host_config,
         },
     }
+    if task.runtime_class is not None:
+        config["HostConfig"]["Runtime"] = task.runtime_class.value
+    if task.shm_bytes:
+        config["HostConfig"]["ShmSize"] = task.shm_bytes
+    if network.hosts:
+        config["HostConfig"]["ExtraHosts"] = [f"{name}:{address}" for name, address in network.hosts.items()]
     if beside.mounts:
         config["HostConfig"]["Mounts"] = [dict(mount) for mount in beside.mounts]
     if (command := beside.entrypoint or task.command) is not None:
@@ -99,3 +108,8 @@ def confined(mem_bytes: int, pids_max: int) -> dict[str, Any]:
 def network_name(deployment: str) -> str:
     """The bridge all kernels of a host are on. They reach the world through it, but not each other."""
     return f"{deployment}-kernels"
+
+
+def container_name(kernel_id: str, incarnation: int) -> str:
+    """Tells whether an incarnation was started already."""
+    return f"refold-{kernel_id}-{incarnation}"

@@ -1,54 +1,50 @@
 """The agent's loops: take orders, send reports, show that it lives, look at its images. They share the journal.
 
 An outage of Kafka or of everything else costs nothing here: kernels go on, their ends are journalled with
-their true times, and the reports go out when somebody listens again.
+their true times, and the reports go out when somebody listens again. Only kernels whose session asked for it
+are ended when that takes too long (`agents/fencing.py`).
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 import structlog
 from prometheus_client import Counter, Gauge
-from pydantic import TypeAdapter
 
-from agents.environ import Environs
+from agents.fencing import GRACE_SECONDS, Heard
 from agents.images import Images
-from agents.journal import Journal, Kept, Stage
+from agents.journal import Journal, JournalUnavailable, Kept, Stage
 from agents.minding import Minder, tell
+from agents.orders import FencedOut, Orders
+from agents.outbox import Outbox
+from agents.outfits import Outfits
+from agents.pulling import Pulling
 from agents.runtime import Runtime, RuntimeUnavailable
-from domain.directory.messages import COMMANDS as DIRECTORY_COMMANDS
+from agents.stock import HEARD, IN_DOUBT, Stock, inventory_now, stop_strays, take_stock
+from agents.telling import Telling
 from domain.messages import AgentId, Cell, KernelId
-from domain.placements import ORDERS, AgentOrder, ImageOrder, StartKernel, StopImageTask, StopKernel
-from domain.scheduling.messages import COMMANDS as SCHEDULING_COMMANDS
+from domain.placements import AdmitAgent, AgentOrder, ImageOrder, StartKernel, StopImageTask, StopKernel
 from domain.scheduling.messages import AgentProfile, RegisterAgent, RetireAgent, RunningKernel
-from domain.session.messages import COMMANDS as SESSION_COMMANDS
 from domain.session.messages import ReportKernelGone, ReportKernelProgress
 from domain.session.status import KernelStatus
 from domain.telemetry import Heartbeat
-from infra.decoding import Unreadable, read_message
-from infra.envelope import Cause, record_of
-from infra.log import Log, LogError, Partition, Record
+from infra.log import Log, LogError, Reader
 from infra.sending import Sender
 from infra.settings import Settings
-from infra.topics import PLACEMENTS, TELEMETRY, partition_of
+from infra.topics import PLACEMENTS, partition_of
 
 _log = structlog.get_logger("agents")
 
 _RUNNING = Gauge("refold_agent_kernels", "Kernels this agent looks after.")
 _ORDERS = Counter("refold_agent_orders", "Orders taken in.", ["type"])
-_REPORTS = Counter("refold_agent_reports", "Reports sent.")
 
 _RETRY_SECONDS = 1.0
 _TIDY_SECONDS = 3600.0
-_ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    "session": SESSION_COMMANDS,
-    "scheduling": SCHEDULING_COMMANDS,
-    "directory": DIRECTORY_COMMANDS,
-}
+_FENCE_SECONDS = 1.0
 
 
 class Daemon:
@@ -62,7 +58,7 @@ class Daemon:
         log: Log,
         sender: Sender,
         runtime: Runtime,
-        environs: Environs,
+        outfits: Outfits,
         journal: Journal,
     ) -> None:
         self._settings = settings
@@ -70,25 +66,41 @@ class Daemon:
         self._cell = Cell(settings.agent_cell)
         self._profile = profile
         self._log = log
-        self._sender = sender
         self._runtime = runtime
-        self._environs = environs
+        self._outfits = outfits
         self._journal = journal
-        self._orders = partition_of(settings, PLACEMENTS, agent_id)
+        self._place = partition_of(settings, PLACEMENTS, agent_id)
+        self._orders = Orders(log, self._place, agent_id)
+        self._telling = Telling(settings, agent_id, log)
         self._minders: dict[tuple[KernelId, int], tuple[Minder, asyncio.Task[None]]] = {}
-        self._unsent = asyncio.Event()
-        self._images = Images(runtime, journal, agent_id, self._unsent.set)
+        self._heard = Heard()
+        self._outbox = Outbox(journal, sender, agent_id, self._heard)
+        self._images = Images(settings, runtime, journal, agent_id, outfits.account, self._outbox.wake)
+        self._pulling = Pulling(runtime, journal, settings.agent_auto_pull, self._telling.tell)
         self._incarnation = 0
         self.registered = asyncio.Event()
+        """It was admitted: its orders are its own."""
 
     async def run(self) -> None:
-        await self._take_stock()
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._send_reports())
-            loops.create_task(self._beat())
-            loops.create_task(self._take_orders())
-            loops.create_task(self._tidy())
-            loops.create_task(self._images.run())
+        """Raises `FencedOut` when another agent of this name is admitted; what runs here runs on then, too."""
+        stock = await self._register()
+        try:
+            async with asyncio.TaskGroup() as loops:
+                loops.create_task(self._outbox.run())
+                loops.create_task(self._beat())
+                loops.create_task(self._fence())
+                loops.create_task(self._take_orders(stock))
+                loops.create_task(self._tidy())
+                loops.create_task(self._images.run())
+        except BaseExceptionGroup as failed:
+            if (fenced := failed.subgroup(FencedOut)) is None:
+                raise
+            await self._let_all_go()
+            end = fenced.exceptions[0]
+            assert isinstance(end, FencedOut)
+            with suppress(JournalUnavailable), self._journal.changes():
+                self._journal.set_fact("incarnation", end.incarnation)  # whoever is started after this is newer still
+            raise end from None
 
     async def retire(self) -> None:
         """Say in good order that nothing new can be started here for now."""
@@ -96,150 +108,144 @@ class Daemon:
             "scheduling",
             RetireAgent(at=_now(), cell=self._cell, agent_id=self._agent_id, incarnation=self._incarnation),
         )
-        for _, task in self._minders.values():
-            task.cancel()
-        await asyncio.gather(*(task for _, task in self._minders.values()), return_exceptions=True)
+        await self._let_all_go()
         try:
             async with asyncio.timeout(3):
-                await self._send_all()
-        except (LogError, TimeoutError) as error:
+                await self._outbox.send_all()
+        except (LogError, JournalUnavailable, TimeoutError) as error:
             _log.warning("could not say goodbye", reason=str(error))
 
     # -- on start ------------------------------------------------------------------------------------------------------
 
-    async def _take_stock(self) -> None:
-        """Compare what runs with what is wanted: adopt, stop what nobody wants, and report the inventory."""
-        if self._journal.fact("next_order") is None:
-            await self._rebuild_journal()
-        last = self._journal.fact("incarnation") or 0
-        self._incarnation = max(last + 1, int(time.time()))  # grows also when the journal was lost
-        running = await self._list_running()
-        kept = {(kept.order.kernel_id, kept.order.incarnation): kept for kept in self._journal.kernels()}
-        for stray in running - kept.keys():
-            _log.warning("stopping what nobody wants", kernel=stray[0], incarnation=stray[1])
-            await self._runtime.stop(*stray, timedelta(0))
-            await self._runtime.remove(*stray)
-        inventory = tuple(
-            RunningKernel(
-                kernel_id=kept[here].order.kernel_id,
-                incarnation=kept[here].order.incarnation,
-                session_id=kept[here].order.session_id,
-                owner=kept[here].order.owner,
-            )
-            for here in sorted(running & kept.keys())
-        )
-        with self._journal.changes():
-            self._journal.set_fact("incarnation", self._incarnation)
-            self._report(
-                "scheduling",
-                RegisterAgent(
-                    at=_now(),
-                    cell=self._cell,
-                    agent_id=self._agent_id,
-                    incarnation=self._incarnation,
-                    profile=self._profile,
-                    kernels=inventory,
-                ),
-            )
-        _log.info("took stock", agent=self._agent_id, incarnation=self._incarnation, adopted=len(inventory))
-        for each in kept.values():
-            self._look_after(each)
-
-    async def _list_running(self) -> set[tuple[KernelId, int]]:
+    async def _register(self) -> Stock:
+        """Tell what is here, and look after what runs. The rest waits until this agent is admitted: what does not run
+        here may run where another of its name is."""
         while True:
             try:
-                return {(KernelId(k.kernel_id), k.incarnation) for k in await self._runtime.list()}
-            except RuntimeUnavailable as error:
-                _log.warning("runtime does not answer", reason=str(error))
+                stock = await take_stock(self._runtime, self._journal, self._orders)
+                with self._journal.changes():
+                    self._offer(stock.incarnation, stock.journal, stock.inventory)
+                break
+            except (LogError, JournalUnavailable) as error:
+                _log.warning("cannot take stock", reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
+        self._incarnation = stock.incarnation
+        self._heard.not_since(stock.silence)
+        _log.info("took stock", agent=self._agent_id, incarnation=stock.incarnation, adopted=len(stock.inventory))
+        running = {(kernel.kernel_id, kernel.incarnation) for kernel in stock.inventory}
+        for kept in stock.kept:
+            if (kept.order.kernel_id, kept.order.incarnation) in running:
+                self._look_after(kept)
+        return stock
 
-    async def _rebuild_journal(self) -> None:
-        """No journal: a new host, or it was lost. Whatever was ordered here and not stopped may have run
-        already, so it is taken as started: what runs is adopted, and of the rest the runtime or nobody knows
-        how it ended."""
-        wanted: dict[tuple[KernelId, int], StartKernel] = {}
-        place = 0
-        async with self._log.reader({self._orders: await self._first_order()}) as reader:
-            end = (await self._log.ends([self._orders]))[self._orders]
-            while reader.position(self._orders) < end:
-                for record in await reader.batch(at_most=1000, within=1.0):
-                    match self._read(record):
-                        case StartKernel() as order:
-                            wanted[order.kernel_id, order.incarnation] = order
-                        case StopKernel() as order:
-                            for here in [h for h in wanted if h[0] == order.kernel_id and h[1] <= order.incarnation]:
-                                del wanted[here]
-            place = reader.position(self._orders)
+    async def offer(self, profile: AgentProfile) -> None:
+        """What is here is not what it was: a device has failed, or recovered. Raises `JournalUnavailable`."""
+        self._profile = profile
+        if not self._incarnation:
+            return  # it has yet to be told for the first time
+        inventory = await inventory_now(self._runtime, self._journal)
         with self._journal.changes():
-            for start in wanted.values():
-                self._journal.keep(start, Stage.STARTED)
-            self._journal.set_fact("next_order", place)
+            self._offer(self._incarnation, self._journal.fact("journal") or 0, inventory)
 
-    async def _first_order(self) -> int:
-        return (await self._log.starts([self._orders]))[self._orders]
+    def _offer(self, incarnation: int, journal: int, inventory: tuple[RunningKernel, ...]) -> None:
+        self._report(
+            "scheduling",
+            RegisterAgent(
+                at=_now(),
+                cell=self._cell,
+                agent_id=self._agent_id,
+                incarnation=incarnation,
+                journal=journal,
+                profile=self._profile,
+                kernels=inventory,
+            ),
+        )
 
     # -- orders --------------------------------------------------------------------------------------------------------
 
-    async def _take_orders(self) -> None:
+    async def _take_orders(self, stock: Stock) -> None:
         while True:
             try:
                 place = self._journal.fact("next_order") or 0
-                async with self._log.reader({self._orders: place}) as reader:
+                async with self._log.reader({self._place: place}) as reader:
+                    if not self.registered.is_set():
+                        await self._enter(reader, stock)
                     while True:
-                        batch = await reader.batch(at_most=500, within=1.0)
-                        if batch:
-                            self._take(batch, reader.position(self._orders))
-            except LogError as error:
-                _log.warning("orders not readable", reason=str(error))
+                        if batch := await reader.batch(at_most=500, within=1.0):
+                            self._take(list(self._orders.read(batch)), reader.position(self._place))
+            except (LogError, JournalUnavailable) as error:
+                _log.warning("orders cannot be taken", reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    def _take(self, batch: Sequence[Record], next_order: int) -> None:
-        """Journal the orders of a batch and its place in the log together, then set about them."""
-        orders = [order for record in batch if (order := self._read(record)) is not None]
-        new: list[StartKernel] = []
+    async def _enter(self, reader: Reader, stock: Stock) -> None:
+        """Wait to be admitted; then set about the orders that were missed, and about what was not begun."""
+        is_certain = not self._journal.fact(IN_DOUBT)
+        backlog = await self._orders.until_admitted(reader, stock.incarnation, stock.journal, is_certain=is_certain)
+        doubtful = 0 if backlog.certain else len(backlog.before)
         with self._journal.changes():
-            for order in orders:
-                match order:
-                    case StartKernel():
-                        if self._journal.keep(order):
-                            new.append(order)
-                            preparing = KernelStatus.PREPARING
-                            tell(self._journal, order, ReportKernelProgress, name=preparing, status=preparing)
-                    case StopKernel():
-                        known = self._journal.stop_up_to(order.kernel_id, order.incarnation, order.grace_seconds)
-                        if not known:
-                            tell(self._journal, order, ReportKernelGone)
-                    case ImageOrder() | StopImageTask():
-                        self._images.journal(order)
-                _ORDERS.labels(order.type).inc()
-            self._journal.set_fact("next_order", next_order)
-        for order in orders:
-            if isinstance(order, StopKernel):
-                self._stop(order)
-            elif isinstance(order, ImageOrder | StopImageTask):
-                self._images.heed(order)
-        stopped = {(k.order.kernel_id, k.order.incarnation): k for k in self._journal.kernels()} if new else {}
-        for start in new:
-            self._look_after(stopped[start.kernel_id, start.incarnation])
-        if orders:
-            self._unsent.set()
+            if not backlog.certain:
+                self._journal.doubt()
+            self._journal.set_fact(IN_DOUBT, 0)
+            self._note([*backlog.before, *backlog.after], reader.position(self._place), doubtful)
+        self.registered.set()
+        self._set_about([*backlog.before, *backlog.after])
+        self._look_after_all()
+        await stop_strays(self._runtime, stock.strays)
 
-    def _read(self, record: Record) -> AgentOrder | None:
-        """The order, if it is one for this agent: agents that share a partition pass over each other's."""
-        if record.key.decode() != self._agent_id:
-            return None
-        headers = dict(record.headers)
-        try:
-            order: AgentOrder = read_message(ORDERS, headers["ce_type"].decode(), headers, record.value)
-        except (Unreadable, KeyError) as error:
-            _log.error("unreadable order", offset=record.offset, reason=str(error))
-            return None
-        return order
+    def _take(self, orders: Sequence[AgentOrder], next_order: int) -> None:
+        """Journal the orders of a batch and its place in the log together, then set about them."""
+        with self._journal.changes():
+            is_new = self._note(orders, next_order)
+        self._set_about(orders)
+        if is_new:
+            self._look_after_all()
+
+    def _note(self, orders: Sequence[AgentOrder], next_order: int, doubtful: int = 0) -> bool:
+        """Within changes of the journal. Whether there are kernels to start; the first `doubtful` orders start none."""
+        is_new = False
+        for number, order in enumerate(orders):
+            match order:
+                case StartKernel() if number < doubtful:
+                    self._journal.keep(order, Stage.STARTED)
+                case StartKernel():
+                    if self._journal.keep(order):
+                        is_new = True
+                        preparing = KernelStatus.PREPARING
+                        tell(self._journal, order, ReportKernelProgress, name=preparing, status=preparing)
+                case StopKernel():
+                    known = self._journal.stop_up_to(order.kernel_id, order.incarnation, order.grace_seconds)
+                    if not known:
+                        tell(self._journal, order, ReportKernelGone)
+                case ImageOrder() | StopImageTask():
+                    self._images.orders.journal(order)
+                case AdmitAgent(incarnation=admitted) if admitted > self._incarnation:
+                    break
+            _ORDERS.labels(order.type).inc()
+        self._journal.set_fact("next_order", next_order)
+        return is_new
+
+    def _set_about(self, orders: Sequence[AgentOrder]) -> None:
+        """What is journalled already. Raises `FencedOut` for what comes after another agent's admission."""
+        for order in orders:
+            match order:
+                case StopKernel():
+                    self._stop(order)
+                case ImageOrder() | StopImageTask():
+                    self._images.orders.heed(order)
+                case AdmitAgent(incarnation=admitted) if admitted > self._incarnation:
+                    raise FencedOut(order)
+        if orders:
+            self._outbox.wake()
+
+    def _look_after_all(self) -> None:
+        for kept in self._journal.kernels():
+            if (kept.order.kernel_id, kept.order.incarnation) not in self._minders:
+                self._look_after(kept)
 
     def _look_after(self, kept: Kept) -> None:
         here = (kept.order.kernel_id, kept.order.incarnation)
         earlier = [task for (kernel, _), (_, task) in self._minders.items() if kernel == here[0]]
-        minder = Minder(self._runtime, self._environs, self._journal, kept, self._unsent.set)
+        minder = Minder(self._runtime, self._outfits, self._pulling, self._journal, kept, self._outbox.wake)
         task = asyncio.create_task(minder.run(after=earlier[-1] if earlier else None), name=f"kernel {here}")
         self._minders[here] = (minder, task)
         task.add_done_callback(lambda done: self._let_go(here, done))
@@ -252,44 +258,25 @@ class Daemon:
             _log.error("minder failed", kernel=here[0], exc_info=error)
             kept = [k for k in self._journal.kernels() if (k.order.kernel_id, k.order.incarnation) == here]
             if kept:  # a defect of ours, perhaps for a moment only: the kernel is still ours to look after
-                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._look_after, kept[0])
+                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._look_after_all)
 
     def _stop(self, order: StopKernel) -> None:
         for (kernel_id, incarnation), (minder, _) in self._minders.items():
             if kernel_id == order.kernel_id and incarnation <= order.incarnation:
                 minder.stop(order.grace_seconds)
 
+    async def _let_all_go(self) -> None:
+        """What they look after runs on."""
+        tasks = [task for _, task in self._minders.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     # -- reports -------------------------------------------------------------------------------------------------------
 
     def _report(self, context: str, command: RegisterAgent | RetireAgent) -> None:
         self._journal.report(context, str(uuid4()), command.model_dump_json())
-        self._unsent.set()
-
-    async def _send_reports(self) -> None:
-        self._unsent.set()
-        while True:
-            await self._unsent.wait()
-            self._unsent.clear()
-            try:
-                await self._send_all()
-            except LogError as error:
-                _log.warning("reports not sent, kept for later", reason=str(error))
-                await asyncio.sleep(_RETRY_SECONDS)
-                self._unsent.set()
-
-    async def _send_all(self) -> None:
-        while reports := self._journal.reports(at_most=500):
-            await self._sender.send_all(
-                [
-                    (report.context, _ADAPTERS[report.context].validate_json(report.command), report.command_id)
-                    for report in reports
-                ],
-                actor=f"agent:{self._agent_id}",
-            )
-            with self._journal.changes():
-                self._journal.reported(reports[-1].number)
-            _REPORTS.inc(len(reports))
-            self.registered.set()
+        self._outbox.wake()
 
     async def _beat(self) -> None:
         while True:
@@ -301,14 +288,34 @@ class Daemon:
                 interval_seconds=self._settings.agent_heartbeat_seconds,
                 kernels=len(self._minders),
             )
-            beat_id = str(uuid4())
-            cause = Cause(f"agent:{self._agent_id}", beat_id, beat_id)
-            where: Partition = partition_of(self._settings, TELEMETRY, self._agent_id)
+            began = self._heard.now()
             try:
-                await self._log.append([record_of(beat, beat_id, f"agent/{self._agent_id}", cause, where, beat.key)])
+                await self._telling.tell(beat)
             except LogError as error:
                 _log.debug("heartbeat not sent", reason=str(error))
+            else:
+                self._heard.at(began)
+                self._remember_heard()
             await asyncio.sleep(self._settings.agent_heartbeat_seconds)
+
+    # -- kernels that are not to run on when nobody can be told of them ------------------------------------------------
+
+    async def _fence(self) -> None:
+        while True:
+            silence = self._heard.silence
+            for (kernel_id, incarnation), (minder, _) in list(self._minders.items()):
+                if minder.fence_after is not None and silence >= minder.fence_after and not minder.is_fenced:
+                    _log.warning("fenced: nobody could be told of it", kernel=kernel_id, seconds=round(silence))
+                    with suppress(JournalUnavailable), self._journal.changes():
+                        self._journal.fence(kernel_id, incarnation, GRACE_SECONDS)
+                    minder.fence(GRACE_SECONDS)
+            await asyncio.sleep(_FENCE_SECONDS)
+
+    def _remember_heard(self) -> None:
+        """For the next agent, if it matters."""
+        if any(minder.fence_after is not None for minder, _ in self._minders.values()):
+            with suppress(JournalUnavailable), self._journal.changes():
+                self._journal.set_fact(HEARD, round((time.time() - self._heard.silence) * 1000))
 
     # -- what is left of ended kernels ---------------------------------------------------------------------------------
 

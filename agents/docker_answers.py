@@ -8,6 +8,8 @@ import aiohttp
 
 from agents.runtime import RuntimeUnavailable
 
+CALL_SECONDS_MAX = 60.0
+"""For any one call; a start on a host with busy disks takes many seconds."""
 UNREACHABLE = 900
 """The status by which aiodocker says that there is no daemon at all."""
 

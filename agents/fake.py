@@ -24,20 +24,24 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
 from typing import Any, cast
 
+from agents.fake_images import FakeImages
 from agents.references import canonical
 from agents.runtime import (
+    Account,
     AlreadyEnded,
+    CommitFailed,
     Ended,
     ImageHere,
     ImageInUse,
-    ImageUnavailable,
+    ImageSpace,
+    Progress,
     Reason,
     Running,
     StartFailed,
@@ -122,9 +126,8 @@ class _Kernel:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ended(self, now: datetime) -> Ended | None:
-        if self.stopped is not None and (self.ends is None or self.stopped.at < self.ends.at):
-            return self.stopped
-        return self.ends if self.ends is not None and self.ends.at <= now else None
+        ends = [end for end in (self.ends, self.stopped) if end is not None and end.at <= now]
+        return min(ends, key=lambda end: end.at, default=None)
 
 
 class FakeRuntime:
@@ -137,6 +140,7 @@ class FakeRuntime:
         folder: Path,
         *,
         capacity: Mapping[str, str] | None = None,
+        capabilities: Sequence[str] = ("cluster:single-node", "cluster:multi-node"),
         images: Collection[ImageHere] = (),
         pull_seconds: float = 0.0,
         start_seconds: float = 0.0,
@@ -152,17 +156,16 @@ class FakeRuntime:
         `lose_every`th one vanishes without word `lose_after` seconds after its start."""
         self._folder = folder
         self._capacity = {"cpu": "8", "mem": str(16 << 30)} if capacity is None else dict(capacity)
-        self._pull_seconds = pull_seconds
+        self._capabilities = tuple(capabilities)
         self._start_seconds = start_seconds
         self._stop_seconds = stop_seconds
         self._lifetime = lifetime
-        self._fail_pull_every = fail_pull_every
         self._fail_start_every = fail_start_every
         self._lose_every = lose_every
         self._lose_after = lose_after
         self._log_bytes_max = log_bytes_max
-        self._pulls = self._starts = 0
-        self._images = {canonical(image.reference): image for image in images}
+        self._starts = 0
+        self._images = FakeImages(images, pull_seconds, fail_pull_every)
         self._kernels = dict[tuple[str, int], _Kernel]()
         self._printed = dict[str, list[_Kernel]]()
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,31 +176,45 @@ class FakeRuntime:
 
     async def has_image(self, image: str) -> bool:
         """Images are here once pulled; a new runtime object has only those it was given."""
-        return canonical(image) in self._images
+        return self._images.has(image)
 
-    async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
-        """Takes `pull_seconds`, in ten steps."""
-        if canonical(image) in self._images:
-            return
-        self._pulls += 1
-        if "fake/pull-fail" in image or _nth(self._pulls, self._fail_pull_every):
-            raise ImageUnavailable(f"the fake runtime was told not to have {image}")
-        for step in range(11):
-            progress(step * 10, 100)
-            if self._pull_seconds and step < 10:
-                await asyncio.sleep(self._pull_seconds / 10)
-        self._images[canonical(image)] = ImageHere(canonical(image), "amd64")
+    async def pull(
+        self,
+        image: str,
+        progress: Progress,
+        account: Account | None = None,  # noqa: ARG002
+        *,
+        afresh: bool = False,
+    ) -> None:
+        """Takes `pull_seconds`."""
+        await self._images.pull(image, progress, afresh=afresh)
 
     async def images(self) -> Sequence[ImageHere]:
-        """Those it was given, and those that were pulled."""
-        return list(self._images.values())
+        """Those it was given, and those that were pulled or committed."""
+        return self._images.all()
 
     async def remove_image(self, image: str) -> None:
         """As long as no kernel runs from it."""
         now = utc_now()
         if any(kernel.image == canonical(image) and not kernel.ended(now) for kernel in self._kernels.values()):
             raise ImageInUse(f"a kernel runs from {image}")
-        self._images.pop(canonical(image), None)
+        self._images.remove(image)
+
+    async def commit(self, kernel_id: str, reference: str, labels: Mapping[str, str]) -> ImageHere:
+        """At once."""
+        now = utc_now()
+        for (known, _), kernel in self._kernels.items():
+            if known == kernel_id and not kernel.ended(now):
+                return self._images.commit(kernel.image, reference, labels)
+        raise CommitFailed(f"no kernel {kernel_id} runs here")
+
+    async def push(self, image: str, progress: Progress, account: Account | None = None) -> None:  # noqa: ARG002
+        """At once."""
+        self._images.push(image, progress)
+
+    async def image_space(self) -> ImageSpace | None:
+        """As if there were nothing but images."""
+        return self._images.space()
 
     async def start(self, task: Task) -> Running:
         """Takes `start_seconds`; then one line in `starts.jsonl`, and it runs."""
@@ -284,6 +301,10 @@ class FakeRuntime:
         line = {"act": "remove", "kernel_id": kernel_id, "incarnation": incarnation}
         self._write("acts.jsonl", line)
         self._acted(line)
+
+    async def capabilities(self) -> Sequence[str]:
+        """What it was told to pretend."""
+        return self._capabilities
 
     async def capacity(self) -> Mapping[str, str]:
         """What it was told to have."""

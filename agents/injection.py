@@ -1,7 +1,7 @@
 """The runner (`agents/runner`) as it is put into kernels: its code, how it is started, and where the agent meets it.
 
 The code is copied into the agent's folder, by version. So an agent that was upgraded brings a copy of its own, and what
-runs goes on with the one it began with. (A copy has some 300 kB, and is kept.)
+runs goes on with the one it began with. (A copy has some 700 kB, and is kept.)
 
     <folder>/<version>/                                  the code; read-only in containers
     <folder>/<kernel id>/<incarnation>/runner.sock       in another folder: the socket; only the kernel's user, who
@@ -12,18 +12,27 @@ import compileall
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Final
 
+from agents.kits import make_once
+
 SOURCE: Final = Path(__file__).parent / "runner"
 SOCKET_NAME: Final = "runner.sock"
 SERVICE_DEFINITIONS: Final = "/etc/backend.ai/service-defs"
+ANY_ADDRESS: Final = "0.0.0.0"
 BOOTSTRAP: Final = "/opt/container/bootstrap.sh"
 MODES: Final = ("query", "batch")
+QUERY_LABELS: Final = {
+    "refold.query.command": "--query-command",
+    "refold.query.jupyter-kernel": "--jupyter-kernel",
+}
+"""What runs code in query mode, if it is not our Python (`agents/runner/__init__.py`)."""
+
 NOT_RUN: Final = "app"
 """The runtime type of images that hold services only, and run no code."""
 
@@ -42,24 +51,18 @@ print(sys.executable)
 
 def install(folder: Path) -> Path:
     """The runner's code below this folder, for whoever may walk there. Made once for each version."""
-    sources = {path.name: path.read_bytes() for path in sorted(SOURCE.glob("*.py"))}
+    paths = sorted((*SOURCE.glob("*.py"), *SOURCE.glob("page/*")))
+    sources = {path.relative_to(SOURCE): path.read_bytes() for path in paths}
     place = folder / f"runner-{hashlib.sha256(repr(sources).encode()).hexdigest()[:16]}"
-    if place.exists():
-        return place
-    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-    draft = Path(tempfile.mkdtemp(dir=folder, prefix="draft-"))
-    try:
+
+    def fill(draft: Path) -> None:
         for name, source in sources.items():
+            (draft / name).parent.mkdir(exist_ok=True)
             (draft / name).write_bytes(source)
         # Of use to Pythons of our own version only: others compile it at each start, which takes them some 0.05 s.
         compileall.compile_dir(draft, quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
-        for path in (draft, *draft.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o444)
-        with suppress(OSError):  # another agent was first
-            draft.rename(place)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return place
+
+    return make_once(place, fill)
 
 
 def looking(python: str, code: str) -> Sequence[str]:
@@ -73,15 +76,35 @@ def answered(printed: str) -> str | None:
     return path if path.startswith("/") and len(path.splitlines()) == 1 and path.isprintable() else None
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a kernel finds what: the runner's code, its socket, the home, the folder of `agents/belongings.py`, and the
+    kit with OpenSSH, if it has one. `web_terminal`: whether nobody but its own session and its agent reaches its ports,
+    so that it may have a service that asks nobody who he is."""
+
+    code: str
+    socket: str
+    home: str
+    config: str
+    ssh: str | None = None
+    web_terminal: bool = False
+
+
 def runner_command(
-    python: str, code: str, socket: str, home: str, labels: Mapping[str, str], command: Sequence[str] | None
+    python: str, places: Places, labels: Mapping[str, str], command: Sequence[str] | None
 ) -> Sequence[str]:
     """What a kernel's first process is. `labels` are the image's."""
-    words = [python, "-I", "-S", code, "--socket", socket, "--home", home]
+    words = [python, "-I", "-S", places.code, "--socket", places.socket, "--home", places.home]
+    words += ["--config", places.config]
+    if places.ssh is not None:
+        words += ["--ssh", places.ssh]
+    if places.web_terminal:
+        words += ["--web-terminal", ANY_ADDRESS]
     kind = labels.get("ai.backend.runtime-type", "python")
     words += ["--runtime-type", kind]
     if path := labels.get("ai.backend.runtime-path"):
         words += ["--runtime-path", path]
+    words += [f"{option}={labels[label]}" for label, option in QUERY_LABELS.items() if label in labels]
     features = labels.get("ai.backend.features", " ".join(MODES)).split()
     words += ["--modes", ",".join(mode for mode in MODES if mode in features and kind != NOT_RUN)]
     words += ["--service-defs", SERVICE_DEFINITIONS, "--bootstrap", BOOTSTRAP]

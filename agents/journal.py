@@ -5,10 +5,13 @@ An order is taken in, and its place in the log passed, in one transaction; so is
 the report about it. SQLite's WAL with `synchronous=NORMAL` survives the death of the process. A power cut
 may take the last moments with it, but then the orders are read again, and the runtime knows by its labels
 what it has run already.
+
+A journal that cannot be written (`JournalUnavailable`: the disk is full) stops nothing that runs: what was to be
+written is tried again until it can be.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,11 +25,18 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL)
 CREATE TABLE IF NOT EXISTS kernels (
     kernel_id TEXT NOT NULL, incarnation INTEGER NOT NULL, stage TEXT NOT NULL, grace REAL, start_order TEXT
     NOT NULL, PRIMARY KEY (kernel_id, incarnation)) STRICT;
+CREATE TABLE IF NOT EXISTS fenced (
+    kernel_id TEXT NOT NULL, incarnation INTEGER NOT NULL, PRIMARY KEY (kernel_id, incarnation)) STRICT;
 CREATE TABLE IF NOT EXISTS image_orders (task_id TEXT PRIMARY KEY, image_order TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS image_uses (reference TEXT PRIMARY KEY, used_at INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT, context TEXT NOT NULL, command_id TEXT NOT NULL,
     command TEXT NOT NULL) STRICT;
 """
+
+
+class JournalUnavailable(Exception):
+    """Nothing was written. Trying again later is right."""
 
 
 class Stage(StrEnum):
@@ -38,11 +48,13 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Kept:
-    """A kernel that is the agent's business. `grace`: it is to be stopped, within so many seconds."""
+    """A kernel that is the agent's business. `grace`: it is to be stopped, within so many seconds; `fenced`: by the
+    agent's own decision."""
 
     order: StartKernel
     stage: Stage
     grace: float | None
+    fenced: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,13 +83,17 @@ class Journal:
 
     @contextmanager
     def changes(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        """Raises `JournalUnavailable`."""
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise JournalUnavailable(f"the journal cannot be written: {error}") from error
             raise
-        self._db.execute("COMMIT")
 
     def fact(self, name: str) -> int | None:
         row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
@@ -87,8 +103,14 @@ class Journal:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def kernels(self) -> Sequence[Kept]:
-        rows = self._db.execute("SELECT start_order, stage, grace FROM kernels ORDER BY rowid").fetchall()
-        return [Kept(StartKernel.model_validate_json(order), Stage(stage), grace) for order, stage, grace in rows]
+        rows = self._db.execute(
+            "SELECT start_order, stage, grace, EXISTS (SELECT 1 FROM fenced WHERE fenced.kernel_id = kernels.kernel_id "
+            "AND fenced.incarnation = kernels.incarnation) FROM kernels ORDER BY rowid"
+        ).fetchall()
+        return [
+            Kept(StartKernel.model_validate_json(order), Stage(stage), grace, bool(fenced))
+            for order, stage, grace, fenced in rows
+        ]
 
     def keep(self, order: StartKernel, stage: Stage = Stage.ORDERED) -> bool:
         """Make a kernel the agent's business; False when this incarnation of it is already."""
@@ -104,14 +126,24 @@ class Journal:
             (Stage.STARTED.value, kernel_id, incarnation),
         )
 
+    def doubt(self) -> None:
+        """Somebody else may have started what is ordered here: none of it is to be started any more."""
+        self._db.execute("UPDATE kernels SET stage = ?", (Stage.STARTED.value,))
+
     def stop_up_to(self, kernel_id: KernelId, incarnation: int, grace: float) -> int:
         """Note that these incarnations are to be stopped; how many of them there are."""
         return self._db.execute(
             "UPDATE kernels SET grace = ? WHERE kernel_id = ? AND incarnation <= ?", (grace, kernel_id, incarnation)
         ).rowcount
 
+    def fence(self, kernel_id: KernelId, incarnation: int, grace: float) -> None:
+        """Note that it is to be stopped because the agent was cut off for too long."""
+        self._db.execute("INSERT OR IGNORE INTO fenced VALUES (?, ?)", (kernel_id, incarnation))
+        self.stop_up_to(kernel_id, incarnation, grace)
+
     def forget(self, kernel_id: KernelId, incarnation: int) -> None:
-        self._db.execute("DELETE FROM kernels WHERE kernel_id = ? AND incarnation = ?", (kernel_id, incarnation))
+        for table in ("kernels", "fenced"):
+            self._db.execute(f"DELETE FROM {table} WHERE kernel_id = ? AND incarnation = ?", (kernel_id, incarnation))
 
     def image_orders(self) -> Sequence[ImageOrder]:
         """Those whose end is not reported yet."""
@@ -123,6 +155,16 @@ class Journal:
 
     def forget_image_order(self, task_id: str) -> None:
         self._db.execute("DELETE FROM image_orders WHERE task_id = ?", (task_id,))
+
+    def image_uses(self) -> Mapping[str, int]:
+        """When each image was used last, in seconds since 1970."""
+        return dict(self._db.execute("SELECT reference, used_at FROM image_uses").fetchall())
+
+    def image_used(self, reference: str, used_at: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO image_uses VALUES (?, ?)", (reference, used_at))
+
+    def forget_image(self, reference: str) -> None:
+        self._db.execute("DELETE FROM image_uses WHERE reference = ?", (reference,))
 
     def report(self, context: str, command_id: str, command: str) -> None:
         self._db.execute(

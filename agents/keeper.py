@@ -108,6 +108,9 @@ class Keeper:
             self.watch(output, wake, writer)
             self.end_all()
             _copy(output, writer)
+        if self.task["cpu_group"]:
+            with suppress(OSError):  # the agent tries again
+                os.rmdir(self.task["cpu_group"])
         reason = "exited" if self.kill_at is None else "killed"
         end = {"exit_code": self.exit_code, "at": self.ended_at, "reason": reason}
         while True:
@@ -156,6 +159,8 @@ class Keeper:
                 with suppress(OSError):  # a name of its own is a courtesy, not a promise
                     libc.sethostname(task["hostname"].encode(), len(task["hostname"].encode()))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            if task["cpu_group"]:
+                Path(task["cpu_group"], "cgroup.procs").write_text("0")
             if task["cpus"]:
                 os.sched_setaffinity(0, task["cpus"])
             os.chdir(task["home"])

@@ -5,7 +5,7 @@ what runs already, or waiting for what has ended, is done at once.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,9 +13,19 @@ from uuid import NAMESPACE_URL, uuid5
 
 import structlog
 
-from agents.environ import EnvironFailure, EnvironRefused, Environs, EnvironUnavailable
-from agents.journal import Journal, Kept, Stage
-from agents.runtime import AlreadyEnded, Ended, ImageUnavailable, Runtime, RuntimeUnavailable, StartFailed, Task
+from agents.journal import Journal, JournalUnavailable, Kept, Stage
+from agents.outfits import OutfitFailure, OutfitRefused, Outfits, OutfitUnavailable, as_account
+from agents.pulling import Pulling
+from agents.runtime import (
+    AlreadyEnded,
+    Ended,
+    ImageUnavailable,
+    Runtime,
+    RuntimeUnavailable,
+    StartFailed,
+    Task,
+)
+from domain.outfits import Outfit
 from domain.placements import KernelOrder, StartKernel
 from domain.session.messages import (
     KernelReport,
@@ -31,6 +41,8 @@ _log = structlog.get_logger("agents")
 
 _RETRY_SECONDS = 1.0
 """Pause before a runtime that did not answer is asked again."""
+_LOOK_SECONDS = 0.05
+"""Between two looks whether a bootstrap script is through."""
 
 
 class Minder:
@@ -38,16 +50,25 @@ class Minder:
     journalled."""
 
     def __init__(
-        self, runtime: Runtime, environs: Environs, journal: Journal, kept: Kept, wake: Callable[[], None]
+        self,
+        runtime: Runtime,
+        outfits: Outfits,
+        pulling: Pulling,
+        journal: Journal,
+        kept: Kept,
+        wake: Callable[[], None],
     ) -> None:
         self._runtime = runtime
-        self._environs = environs
+        self._outfits = outfits
+        self._pulling = pulling
         self._journal = journal
         self._order = kept.order
         self._stage = kept.stage
         self._wake = wake
         self._stop_asked = asyncio.Event()
         self._grace = timedelta(0)
+        self.fence_after = kept.order.fence_after_seconds
+        self.is_fenced = kept.fenced
         if kept.grace is not None:
             self.stop(kept.grace)
 
@@ -55,6 +76,11 @@ class Minder:
         """End it; the order to do so is journalled already."""
         self._grace = timedelta(seconds=grace)
         self._stop_asked.set()
+
+    def fence(self, grace: float) -> None:
+        """End it, and say that this was the agent's own decision; which is journalled already."""
+        self.is_fenced = True
+        self.stop(grace)
 
     async def run(self, after: "asyncio.Task[None] | None") -> None:
         """`after` looks after an earlier incarnation, which has to be gone first."""
@@ -65,11 +91,11 @@ class Minder:
                 if self._stage is Stage.STARTED or await self._start():
                     await self._until_ended()
                 return
-            except RuntimeUnavailable as error:
-                _log.warning("runtime does not answer", kernel=self._order.kernel_id, reason=str(error))
+            except (RuntimeUnavailable, JournalUnavailable) as error:
+                _log.warning("cannot go on", kernel=self._order.kernel_id, reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
-            except EnvironUnavailable as error:
-                _log.warning("the environment is not told yet", kernel=self._order.kernel_id, reason=str(error))
+            except OutfitUnavailable as error:
+                _log.warning("what it is given is not told yet", kernel=self._order.kernel_id, reason=str(error))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop_asked.wait(), _RETRY_SECONDS)
 
@@ -83,20 +109,25 @@ class Minder:
             self._failed(Reason.START_EXPIRED, f"the order was to be carried out before {order.not_after.isoformat()}")
             return False
         try:
-            if not await self._runtime.has_image(order.image):
+            outfit = await self._outfit()
+            if await self._pulling.is_needed(order.image):
                 self._progress(KernelStatus.PULLING)
-                await self._runtime.pull(order.image, _no_progress)
+                await self._pulling.pull(order, as_account(outfit.account))
                 self._progress(KernelStatus.PREPARED)
-            environ = await self._environ()
+            self._pulling.used(order.image)
             self._progress(KernelStatus.CREATING)
-            running = await self._runtime.start(_task(order, environ))
+            running = await self._runtime.start(_task(order, outfit))
+            if order.sealed_bootstrap is not None and (why := await self._bootstrap()) is not None:
+                self._failed(Reason.START_FAILED, why)
+                await self._runtime.remove(order.kernel_id, order.incarnation)
+                return False
         except AlreadyEnded as already:
             await self._ended(already.ended)
             return False
         except ImageUnavailable as error:
             self._failed(Reason.IMAGE_UNAVAILABLE, str(error))
             return False
-        except (StartFailed, EnvironRefused) as error:
+        except (StartFailed, OutfitRefused) as error:
             self._failed(Reason.START_FAILED, str(error))
             return False
         with self._journal.changes():
@@ -106,15 +137,34 @@ class Minder:
         self._wake()
         return True
 
-    async def _environ(self) -> Mapping[str, str]:
-        """What the kernel finds in its environment. Raises `EnvironFailure`."""
+    async def _outfit(self) -> Outfit:
+        """What the kernel is given. Raises `OutfitFailure`."""
         try:
-            given = await self._environs.of(self._order)
-        except EnvironFailure:
+            return await self._outfits.of(self._order)
+        except OutfitFailure:
             if not await self._has_run():
                 raise
-            given = {}  # starting it again only tells how it is, or how it ended
-        return {**given, **self._order.environ}
+            return Outfit()  # starting it again only tells how it is, or how it ended
+
+    async def _bootstrap(self) -> str | None:
+        """Returns once the owner's script is through, which is when the kernel's runner listens. What the script said
+        last where it has ended the kernel."""
+        kernel_id = self._order.kernel_id
+        ending = asyncio.create_task(self._runtime.wait(kernel_id, self._order.incarnation))
+        try:
+            while not ending.done() and not self._stop_asked.is_set():
+                socket = self._runtime.runner(kernel_id)
+                if socket is None or socket.exists():
+                    return None
+                await asyncio.wait([ending], timeout=_LOOK_SECONDS)
+            if not ending.done() or (await ending).reason == "killed":
+                return None
+            lines = (await self._runtime.output(kernel_id)).decode(errors="replace").splitlines()
+            return "\n".join(lines[-2:]) or "the bootstrap script failed"
+        finally:
+            ending.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await ending
 
     async def _until_ended(self) -> None:
         order = self._order
@@ -136,7 +186,8 @@ class Minder:
             self._gone()
         else:
             with self._journal.changes():
-                self._tell(ReportKernelExited, at=ended.at, exit_code=ended.exit_code, how=ended.reason)
+                how = "fenced" if self.is_fenced and ended.reason == "killed" else ended.reason
+                self._tell(ReportKernelExited, at=ended.at, exit_code=ended.exit_code, how=how)
                 self._journal.forget(self._order.kernel_id, self._order.incarnation)
             self._wake()
         await self._runtime.remove(self._order.kernel_id, self._order.incarnation)
@@ -195,18 +246,14 @@ def tell(
     journal.report("session", str(uuid5(NAMESPACE_URL, said)), command.model_dump_json())
 
 
-def _no_progress(_done: int, _total: int) -> None:
-    """A pull's bytes are not reported; that it goes on is."""
-
-
-def _task(order: StartKernel, environ: Mapping[str, str]) -> Task:
+def _task(order: StartKernel, outfit: Outfit) -> Task:
     return Task(
         kernel_id=order.kernel_id,
         incarnation=order.incarnation,
         session_id=order.session_id,
         image=order.image,
         command=order.command,
-        environ=environ,
+        environ={name: value.get_secret_value() for name, value in outfit.environ.items()} | order.environ,
         hostname=order.hostname,
         cpu_millis=order.slots.get("cpu", 0),
         mem_bytes=order.slots.get("mem", 0),
@@ -215,4 +262,5 @@ def _task(order: StartKernel, environ: Mapping[str, str]) -> Task:
         shm_bytes=order.shm_bytes,
         peers=order.peers,
         preopen_ports=order.preopen_ports,
+        outfit=outfit,
     )

@@ -4,7 +4,8 @@ Beside each kernel stands a keeper (`agents/keeper.py`), a process of its own th
 sides meet in a folder:
 
     <folder>/kernels/<kernel id>/<incarnation>/   the record: see the keeper; only the agent's user may read it
-    <folder>/scratch/<kernel id>/                 the kernel's home and working directory, for all incarnations
+    <folder>/scratch/<kernel id>/home/            the kernel's home and working directory, for all incarnations
+    <folder>/scratch/<kernel id>/config/          what it was given (REFOLD_CONFIG): see `agents/belongings.py`
     <folder>/output/<kernel id>/                  what it printed
     <folder>/sockets, code                        of its runner: see `agents/injection.py`
 
@@ -12,7 +13,8 @@ How far a kernel is kept apart depends on who the agent is. As root, each kernel
 of its own, its files are closed to the others, and the number of its processes is limited. As an ordinary
 user a kernel is that user: good for development and for work one trusts, no more. In both cases it can gain
 no privileges, memory is limited for each of its processes (RLIMIT_DATA: what is reserved but not used does
-not count, which CUDA and Java do by the terabyte), and the share of the processor is not limited at all.
+not count, which CUDA and Java do by the terabyte), and its share of the processor where the host lets the agent
+make control groups (`agents/cpu_groups.py`; version 1 as root, version 2 where a group was given to it).
 Lack of memory shows itself as an error inside the program, so no end has the reason `oom` here. Linux only.
 """
 
@@ -22,22 +24,28 @@ import os
 import shutil
 import signal
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agents import keeper
+from agents import belongings, keeper
+from agents.cpu_groups import find_cpu_groups
 from agents.devices.plugin import Grant, Granting, NoSuchDevice, grant_nothing
 from agents.keepers import keeper_handle, keeper_of, kill_remnants, readable, run_keeper
 from agents.output import OutputStore
 from agents.process_injection import ProcessInjection
 from agents.runtime import (
     BASE_ENVIRONMENT,
+    Account,
     AlreadyEnded,
+    CommitFailed,
     Ended,
     ImageHere,
+    ImageSpace,
+    ImageUnavailable,
+    Progress,
     Running,
     RuntimeUnavailable,
     StartFailed,
@@ -63,6 +71,7 @@ class ProcessRuntime:
         reachable = _reachable(folder.absolute())
         self._scratch = reachable / "scratch"
         self._injection = ProcessInjection(reachable, PATH)
+        self._cpu_groups = find_cpu_groups(folder.absolute())
         self._output = OutputStore(folder.absolute() / "output", log_bytes_max)
         self._records.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o711)
@@ -71,7 +80,9 @@ class ProcessRuntime:
         """There are no images: the host's own programs are what a kernel finds."""
         return True
 
-    async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
+    async def pull(
+        self, image: str, progress: Progress, account: Account | None = None, *, afresh: bool = False
+    ) -> None:
         """Nothing to fetch."""
 
     async def images(self) -> Sequence[ImageHere]:
@@ -80,6 +91,18 @@ class ProcessRuntime:
 
     async def remove_image(self, image: str) -> None:
         """Nothing to delete."""
+
+    async def commit(self, kernel_id: str, reference: str, labels: Mapping[str, str]) -> ImageHere:  # noqa: ARG002
+        """There is nothing of which an image could be made."""
+        raise CommitFailed("kernels of this agent are native processes, of which no image can be made")
+
+    async def push(self, image: str, progress: Progress, account: Account | None = None) -> None:  # noqa: ARG002
+        """Nothing is here."""
+        raise ImageUnavailable("there are no images where kernels are native processes")
+
+    async def image_space(self) -> ImageSpace | None:
+        """None."""
+        return None
 
     async def start(self, task: Task) -> Running:
         """Hands the task to a keeper and returns once its program runs."""
@@ -102,12 +125,16 @@ class ProcessRuntime:
                     raise StartFailed(str(error)) from error
                 uid = _uid(task.kernel_id) if os.geteuid() == 0 else None
                 runner = await self._injection.find(uid)
+                if runner is None and task.outfit.bootstrap_script is not None:
+                    raise StartFailed("no Python of this host can run a bootstrap script for a kernel")
                 environ = await asyncio.to_thread(self._write_task, record, task, granted, uid, runner)
                 answer = await run_keeper(record, environ)
                 if answer.startswith("running ") and (running := _running(record)):
                     return running
                 if answer.startswith("failed ") and not (record / "running.json").exists():
                     shutil.rmtree(record, ignore_errors=True)
+                    if self._cpu_groups is not None:
+                        self._cpu_groups.remove(task.kernel_id, task.incarnation)
                     self._injection.sockets.remove(task.kernel_id, task.incarnation)
                     raise StartFailed(answer.removeprefix("failed "))
             elif running := _running(record):
@@ -151,7 +178,14 @@ class ProcessRuntime:
             shutil.rmtree(record, ignore_errors=True)
             with suppress(OSError):
                 record.parent.rmdir()
+            if self._cpu_groups is not None:
+                self._cpu_groups.remove(kernel_id, incarnation)
             self._injection.sockets.remove(kernel_id, incarnation)
+            belongings.forget(self._scratch / kernel_id / "config", incarnation)
+
+    async def capabilities(self) -> Sequence[str]:
+        """Cluster sessions: their kernels are where their hosts are."""
+        return ("cluster:single-node", "cluster:multi-node")
 
     async def capacity(self) -> Mapping[str, str]:
         """The processors and the memory this process may use."""
@@ -199,13 +233,11 @@ class ProcessRuntime:
         self, record: Path, task: Task, granted: Grant, uid: int | None, runner: tuple[str, Path] | None
     ) -> Mapping[str, str]:
         """What it gets for its environment is not written, but returned."""
-        home = self._scratch / task.kernel_id
-        home.mkdir(exist_ok=True, mode=0o700)
-        if uid is not None:
-            os.chown(home, uid, uid)
+        home, config = self._make_home(task, uid)
         environ = {
             "PATH": PATH,
             "HOME": str(home),
+            "REFOLD_CONFIG": str(config),
             **BASE_ENVIRONMENT,
             **task.environ,
             "CUDA_VISIBLE_DEVICES": "",  # without a device of its own it sees none
@@ -216,7 +248,8 @@ class ProcessRuntime:
         command = task.command or ("sleep", "infinity")
         if runner is not None:
             here = task.kernel_id, task.incarnation
-            command = self._injection.command(runner, *here, uid, home, task.command)
+            command = self._injection.command(runner, *here, uid, home, config, task.command)
+        group = self._cpu_groups and self._cpu_groups.make(task.kernel_id, task.incarnation, task.cpu_millis)
         record.mkdir(parents=True, exist_ok=True, mode=0o700)
         keeper.write_whole(
             record / "task.json",
@@ -229,6 +262,7 @@ class ProcessRuntime:
                 "uid": uid,
                 "hostname": task.hostname,
                 "cpus": granted.cpus,
+                "cpu_group": None if group is None else str(group),
                 "mem_bytes": task.mem_bytes,
                 "pids_max": task.pids_max,
                 "output": str(self._output.folder),
@@ -236,6 +270,19 @@ class ProcessRuntime:
             },
         )
         return environ
+
+    def _make_home(self, task: Task, uid: int | None) -> tuple[Path, Path]:
+        """The home, and the folder of what the kernel was given; no other kernel's user gets there."""
+        scratch = self._scratch / task.kernel_id
+        home, config = scratch / "home", scratch / "config"
+        scratch.mkdir(exist_ok=True)
+        home.mkdir(exist_ok=True, mode=0o700)
+        if uid is not None:
+            os.chown(scratch, -1, uid)
+            os.chown(home, uid, uid)
+        scratch.chmod(0o710)
+        belongings.write(config, task, place=str(config), owner=None if uid is None else (uid, uid))
+        return home, config
 
 
 def _running(record: Path) -> Running | None:

@@ -2,6 +2,8 @@
 
 It is run by the agent's own Python or, where the kernels' users may not use that (it lies in somebody's home), by the
 host's. Which of them is tried out once. A host where neither can run it has kernels without a runner.
+
+They have no sshd: their users have no name and no shell on this host, and its ports are everybody's.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from agents.injection import SOCKET_NAME, Sockets, answered, install, looking, runner_command
+from agents.injection import SOCKET_NAME, Places, Sockets, answered, install, looking, runner_command
 
 LOOK_SECONDS_MAX: Final = 20.0
 
@@ -55,12 +57,13 @@ class ProcessInjection:
         incarnation: int,
         uid: int | None,
         home: Path,
+        config: Path,
         command: Sequence[str] | None,
     ) -> Sequence[str]:
         """What the kernel's first process is."""
         python, code = found
         socket = self.sockets.make(kernel_id, incarnation, None if uid is None else (uid, uid)) / SOCKET_NAME
-        return runner_command(python, str(code), str(socket), str(home), {}, command)
+        return runner_command(python, Places(str(code), str(socket), str(home), str(config)), {}, command)
 
 
 def _try(python: str, code: Path, uid: int | None) -> str | None:

@@ -22,6 +22,11 @@ _AGAIN_SECONDS: Final = 0.05
 _LINGER_SECONDS: Final = 5.0
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Used = Callable[[], None]
+"""Somebody uses the kernel now."""
+
+_LOOKING: Final = b'"terminal-read"'
+_LOOKING_WITHIN: Final = 64  # where the api, which writes what it asks for right behind a number, has it
 
 
 async def open_socket(path: Path, seconds: float) -> Ends:
@@ -52,19 +57,33 @@ async def _connected(path: Path) -> Ends:
         os.close(handle)
 
 
-async def relay_frames(api: web.WebSocketResponse, ends: Ends) -> None:
-    """Each message is one frame of the runner's protocol, its two lengths included, until either side leaves."""
+async def relay_frames(api: web.WebSocketResponse, ends: Ends, used: Used) -> None:
+    """Each message is one frame of the runner's protocol, its two lengths included, until either side leaves.
+
+    What is asked for is use of the kernel, but for looking at a terminal: that goes on while nobody is there.
+    """
     reader, writer = ends
+
+    def is_good(message: bytes) -> bool:
+        if _LOOKING not in message[: LENGTHS.size + _LOOKING_WITHIN]:
+            used()
+        return _is_frame(message)
+
     async with _hung_up(writer):
-        await _until_either_ends(_frames_to_api(reader, api), _to_writer(api, writer, _is_frame))
+        await _until_either_ends(_frames_to_api(reader, api), _to_writer(api, writer, is_good))
     await api.close(code=WSCloseCode.GOING_AWAY, message=b"the runner is gone")
 
 
-async def relay_bytes(api: web.WebSocketResponse, ends: Ends) -> None:
-    """Messages are pieces of a stream, until either side leaves."""
+async def relay_bytes(api: web.WebSocketResponse, ends: Ends, used: Used) -> None:
+    """Messages are pieces of a stream, until either side leaves. Each is use of the kernel, whichever way it goes."""
     reader, writer = ends
+
+    def is_good(_: bytes) -> bool:
+        used()
+        return True
+
     async with _hung_up(writer):
-        await _until_either_ends(_bytes_to_api(reader, api), _to_writer(api, writer, lambda _: True))
+        await _until_either_ends(_bytes_to_api(reader, api, used), _to_writer(api, writer, is_good))
     await api.close()
 
 
@@ -92,8 +111,9 @@ async def _frames_to_api(reader: asyncio.StreamReader, api: web.WebSocketRespons
         await api.send_bytes(lengths + await reader.readexactly(text_bytes + body_bytes))
 
 
-async def _bytes_to_api(reader: asyncio.StreamReader, api: web.WebSocketResponse) -> None:
+async def _bytes_to_api(reader: asyncio.StreamReader, api: web.WebSocketResponse, used: Used) -> None:
     while piece := await reader.read(PIECE_BYTES_MAX):
+        used()
         await api.send_bytes(piece)
 
 

@@ -14,6 +14,8 @@ What can go wrong, as a tree:
     RuntimeFailure
     ├── ImageUnavailable      the image is not here and cannot be fetched
     ├── ImageInUse            a kernel was started from it, so it cannot be deleted
+    ├── CommitFailed          no image could be made of a kernel
+    ├── PushFailed            its registry did not take an image
     ├── StartFailed           it was tried; nothing of it runs, nothing of it is left
     ├── AlreadyEnded          it ran before, to its end; `.ended` says how
     └── RuntimeUnavailable    whoever runs kernels does not answer; what runs goes on, ask again later
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from agents.devices.plugin import Given
+from domain.outfits import Outfit
 from domain.placements import Peer, RuntimeClass
 
 
@@ -39,6 +42,14 @@ class ImageUnavailable(RuntimeFailure):
 
 class ImageInUse(RuntimeFailure):
     """A kernel runs from the image."""
+
+
+class CommitFailed(RuntimeFailure):
+    """No image could be made: no such kernel runs here, there are no images at all, or the disk is full."""
+
+
+class PushFailed(RuntimeFailure):
+    """The registry does not take the image, or is not there; it stays on this host."""
 
 
 class StartFailed(RuntimeFailure):
@@ -84,6 +95,8 @@ class Task:
     peers: Sequence[Peer] = ()
     """All kernels of a cluster session, this one included; else none."""
     preopen_ports: Sequence[int] = ()
+    outfit: Outfit = field(default_factory=Outfit)
+    """What else it is given; its environment is part of `environ` already."""
 
 
 Reason = Literal["exited", "killed", "oom", "gone"]
@@ -120,7 +133,7 @@ class Running:
 class ImageHere:
     """An image on this host, under one of its names. `reference` is canonical: registry, path and tag.
 
-    `digest` is its configuration's.
+    `digest` is its configuration's. `has_origin`: a registry had it, too, so it could be fetched again.
     """
 
     reference: str
@@ -128,6 +141,32 @@ class ImageHere:
     digest: str | None = None
     size_bytes: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    has_origin: bool = False
+
+
+@dataclass(frozen=True)
+class ImageSpace:
+    """Bytes that all images take together, what they share counted once; and of the disk they are on."""
+
+    images: int
+    disk: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who we are at a registry."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+Progress = Callable[[int, int], None]
+"""Told `(done, total)` bytes, as far as they are known."""
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """For whom it is enough that it ends."""
 
 
 class Runtime(Protocol):
@@ -141,9 +180,11 @@ class Runtime(Protocol):
     async def has_image(self, image: str) -> bool:
         """Whether a kernel of this image could start now, without `pull`."""
 
-    async def pull(self, image: str, progress: Callable[[int, int], None]) -> None:
-        """Bring the image here; nothing to do if it is. `progress(done, total)` counts bytes as far as they
-        are known.
+    async def pull(
+        self, image: str, progress: Progress, account: Account | None = None, *, afresh: bool = False
+    ) -> None:
+        """Bring the image here; nothing to do if it is, unless `afresh`: then what its registry has under
+        that name now.
 
         Raises ImageUnavailable.
         """
@@ -156,6 +197,24 @@ class Runtime(Protocol):
 
         Raises ImageInUse.
         """
+
+    async def commit(self, kernel_id: str, reference: str, labels: Mapping[str, str]) -> ImageHere:
+        """Make an image of a kernel that runs, as its files are now: its processes are held meanwhile. Whatever had the
+        name before loses it. `labels` come to those of the image that the kernel was started from.
+
+        Nothing that the kernel was given is in it: neither values of its environment nor its home.
+
+        Raises CommitFailed.
+        """
+
+    async def push(self, image: str, progress: Progress, account: Account | None = None) -> None:
+        """Bring an image that is here to the registry in its name. Done already if it is there.
+
+        Raises ImageUnavailable where it is not here, and PushFailed.
+        """
+
+    async def image_space(self) -> ImageSpace | None:
+        """How much room images take; None where there is no such thing as an image."""
 
     async def start(self, task: Task) -> Running:
         """Returns once it runs. What already runs is left as it is and returned as it is.
@@ -183,6 +242,9 @@ class Runtime(Protocol):
 
     async def remove(self, kernel_id: str, incarnation: int) -> None:
         """Forget an incarnation that ended; what still runs is left as it is. The output stays."""
+
+    async def capabilities(self) -> Sequence[str]:
+        """What it can do that not every one can, in the words of `AgentProfile.capabilities`."""
 
     async def capacity(self) -> Mapping[str, str]:
         """Slots measured on the host, e.g. `{"cpu": "8", "mem": "17179869184"}`."""

@@ -14,22 +14,23 @@ from typing import Final
 
 from aiohttp import web
 
-from agents.relaying import FRAME_BYTES_MAX, PIECE_BYTES_MAX, Ends, open_socket, relay_bytes, relay_frames
+from agents.relaying import FRAME_BYTES_MAX, PIECE_BYTES_MAX, Ends, Used, open_socket, relay_bytes, relay_frames
 from agents.runtime import Runtime, RuntimeUnavailable
-from domain.messages import KernelId
+from agents.uses import Uses
+from domain.messages import AgentId, KernelId
 from infra.secrets import BadToken, check_internal_token
 from infra.settings import Settings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Relay = Callable[[web.WebSocketResponse, Ends], Awaitable[None]]
+Relay = Callable[[web.WebSocketResponse, Ends, Used], Awaitable[None]]
 
 _RUNNER_SECONDS: Final = 10.0  # a kernel runs from its first process on; its runner listens a moment later
 _PORT_SECONDS: Final = 5.0
 _SILENCE_SECONDS: Final = 60.0  # after which an api that answers no ping is taken for dead
 
 
-def kernel_routes(settings: Settings, runtime: Runtime) -> list[web.RouteDef]:
-    """For who has a token of the kernel."""
+def kernel_routes(settings: Settings, agent_id: AgentId, runtime: Runtime, uses: Uses) -> list[web.RouteDef]:
+    """For who has a token of the kernel, for this agent. What is done in it is noted in `uses`."""
 
     def guarded(handler: Handler) -> Handler:
         async def guard(request: web.Request) -> web.StreamResponse:
@@ -37,7 +38,7 @@ def kernel_routes(settings: Settings, runtime: Runtime) -> list[web.RouteDef]:
             try:
                 if scheme != "Bearer":
                     raise BadToken("a bearer token is needed")
-                check_internal_token(settings, token, KernelId(request.match_info["kernel_id"]))
+                check_internal_token(settings, agent_id, token, KernelId(request.match_info["kernel_id"]))
             except BadToken as error:
                 return _no(401, str(error))
             try:
@@ -47,7 +48,7 @@ def kernel_routes(settings: Settings, runtime: Runtime) -> list[web.RouteDef]:
 
         return guard
 
-    doors = _Doors(runtime)
+    doors = _Doors(runtime, uses)
     return [
         web.get("/kernels/{kernel_id}/logs", guarded(doors.logs)),
         web.get("/kernels/{kernel_id}/runner", guarded(doors.runner)),
@@ -56,8 +57,9 @@ def kernel_routes(settings: Settings, runtime: Runtime) -> list[web.RouteDef]:
 
 
 class _Doors:
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, uses: Uses) -> None:
         self._runtime = runtime
+        self._uses = uses
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         output = await self._runtime.output(request.match_info["kernel_id"])
@@ -71,7 +73,7 @@ class _Doors:
             ends = await open_socket(path, _RUNNER_SECONDS)
         except OSError as error:
             return _no(503, f"the runner does not answer: {str(error) or 'not in time'}")
-        return await _relayed(request, ends, relay_frames, heartbeat=_SILENCE_SECONDS)
+        return await self._relayed(request, ends, relay_frames, heartbeat=_SILENCE_SECONDS)
 
     async def port(self, request: web.Request) -> web.StreamResponse:
         port = int(request.match_info["port"])
@@ -84,18 +86,20 @@ class _Doors:
         except OSError as error:
             return _no(503, f"port {port} does not answer: {str(error) or 'not in time'}")
         # No heartbeat: whoever does not read for a while, because what he got is not read, answers no ping either.
-        return await _relayed(request, ends, relay_bytes, heartbeat=None)
+        return await self._relayed(request, ends, relay_bytes, heartbeat=None)
 
-
-async def _relayed(request: web.Request, ends: Ends, relay: Relay, heartbeat: float | None) -> web.StreamResponse:
-    socket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MAX, compress=False, heartbeat=heartbeat)
-    try:
-        await socket.prepare(request)
-    except BaseException:
-        ends[1].close()
-        raise
-    await relay(socket, ends)
-    return socket
+    async def _relayed(
+        self, request: web.Request, ends: Ends, relay: Relay, heartbeat: float | None
+    ) -> web.StreamResponse:
+        kernel_id = request.match_info["kernel_id"]
+        socket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MAX, compress=False, heartbeat=heartbeat)
+        try:
+            await socket.prepare(request)
+        except BaseException:
+            ends[1].close()
+            raise
+        await relay(socket, ends, lambda: self._uses.note(kernel_id))
+        return socket
 
 
 def _no(status: int, reason: str) -> web.Response:

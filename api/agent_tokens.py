@@ -1,4 +1,4 @@
-"""How an agent proves that it is one: by a token made with the internal key, for one kernel and its session."""
+"""How an agent proves that it is one: by a token made with its own key, for one kernel and its session."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from api.problems import Problem
-from domain.messages import KernelId, SessionId
+from domain.messages import AgentId, KernelId, SessionId
 from infra.secrets import BadKey, BadToken, session_to_start
 from infra.settings import Settings
 
@@ -14,12 +14,17 @@ INTERNAL: Final = "/internal/"
 """What is below is for agents only."""
 
 STARTING: Final = "refold.starting"
+"""In the scope of a request: what `starting` said."""
 
 _log = structlog.get_logger("api")
 
 
-def starting(path: str, headers: Mapping[str, str], settings: Settings) -> SessionId:
-    """The session of the kernel in the path, `/internal/kernels/{kernel_id}/…`. Raises `Problem` (401, 503)."""
+def starting(path: str, headers: Mapping[str, str], settings: Settings) -> tuple[SessionId, AgentId]:
+    """The session of the kernel in the path, `/internal/kernels/{kernel_id}/…`, and which agent asks; of a task the
+    session is empty.
+
+    Raises `Problem` (401, 503).
+    """
     kernel_id = KernelId(path.removeprefix(INTERNAL).partition("/")[2].partition("/")[0])
     scheme, _, token = headers.get("authorization", "").partition(" ")
     try:

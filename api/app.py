@@ -15,11 +15,13 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from api import (
+    about_sessions,
     app_proxies,
     auth_routes,
     background_tasks,
     browser,
     commands,
+    commits,
     config,
     config_store,
     credentials,
@@ -44,6 +46,7 @@ from api.deps import Services
 from api.door import Door
 from api.graphql import routes as graphql
 from api.kernels import apps, execution, files, live_runs, terminals, tunnels
+from api.kernels.warm import WarmRunners
 from api.known import Known, Projections
 from api.openapi import openapi
 from api.problems import not_valid, of_status
@@ -58,7 +61,7 @@ from infra.kafka import KafkaLog
 from infra.keypair_uses import KeypairUses, PostgresUses
 from infra.keyring import Keyring, KeyStore, PostgresKeys, looking
 from infra.log import Log
-from infra.postgres import Unavailable, open_pool
+from infra.postgres import Pool, Unavailable, connection, open_pool
 from infra.request_counts import PostgresCounts, RequestCounts
 from infra.secrets import master_key
 from infra.sending import Sender
@@ -81,6 +84,7 @@ _ROUTES: Final = (
     commands,
     execution,
     logs,
+    about_sessions,
     live_runs,
     files,
     terminals,
@@ -89,6 +93,7 @@ _ROUTES: Final = (
     from_templates,
     events,
     background_tasks,
+    commits,
     graphql,
     internal,
     history,
@@ -119,6 +124,8 @@ class Servers:
     counts: RequestCounts
     keys: KeyStore
     uses: KeypairUses
+    database: asyncio.Event
+    """Set once it has answered."""
 
 
 Outside = Callable[[Settings], AbstractAsyncContextManager[Servers]]
@@ -127,20 +134,33 @@ Outside = Callable[[Settings], AbstractAsyncContextManager[Servers]]
 
 @asynccontextmanager
 async def real_outside(settings: Settings) -> AsyncIterator[Servers]:
-    """Kafka and Postgres. Waits for a database that is not there yet; Kafka is waited for by the tail."""
+    """Kafka and Postgres. Neither need be there yet: who is asked meanwhile can say so, and `/ready` does."""
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(KafkaLog(settings))
-        while True:
-            try:
-                pool = await stack.enter_async_context(open_pool(settings))
-                break
-            except Unavailable as error:
-                _log.warning("the database does not answer; trying again", error=str(error))
-                await asyncio.sleep(1)
+        pool = await stack.enter_async_context(open_pool(settings, wait=False))
         waiter = await stack.enter_async_context(waiting(settings))
+        answered = asyncio.Event()
+        looking_for_it = asyncio.create_task(_until_it_answers(pool, answered))
+        stack.callback(looking_for_it.cancel)
         yield Servers(
-            log, Projections(settings, pool, waiter), PostgresCounts(pool), PostgresKeys(pool), PostgresUses(pool)
+            log,
+            Projections(settings, pool, waiter),
+            PostgresCounts(pool),
+            PostgresKeys(pool),
+            PostgresUses(pool),
+            answered,
         )
+
+
+async def _until_it_answers(pool: Pool, answered: asyncio.Event) -> None:
+    while not answered.is_set():
+        try:
+            async with connection(pool) as db:
+                await db.execute("SELECT")
+            answered.set()
+        except Unavailable as error:
+            _log.warning("the database does not answer; trying again", error=str(error))
+            await asyncio.sleep(1)
 
 
 @asynccontextmanager
@@ -153,6 +173,7 @@ async def services_of(settings: Settings, outside: Outside) -> AsyncIterator[Ser
         limiter = Limiter(servers.counts)
         keyring = Keyring(settings, servers.keys)
         uses = Uses(servers.uses)
+        warm_runners = WarmRunners()
         loops = {"tail": tail.run(), "limiter": limiter.run(), "uses": uses.run()}
         running = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         for task in running:
@@ -172,11 +193,14 @@ async def services_of(settings: Settings, outside: Outside) -> AsyncIterator[Ser
             ),
             uses=uses,
             http=http,
+            warm_runners=warm_runners,
+            database=servers.database,
         )
         try:
             async with looking(keyring):
                 yield services
         finally:
+            await warm_runners.close()
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
@@ -205,7 +229,7 @@ def make_app(settings: Settings, outside: Outside = real_outside) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # nobody collects it; asking costs each request
-        exception_handlers={HTTPException: _http_problem, RequestValidationError: _validation_problem},
+        exception_handlers={HTTPException: http_problem, RequestValidationError: validation_problem},
     )
     app.add_exception_handler(WebSocketRequestValidationError, _refuse_socket)  # type: ignore[arg-type]  # as Starlette's
     # FastAPI's way to a route takes as long as everything this one does, so the busiest has a shorter one before it.
@@ -219,11 +243,13 @@ def make_app(settings: Settings, outside: Outside = real_outside) -> FastAPI:
     return app
 
 
-async def _http_problem(request: Request, error: HTTPException) -> Response:
+async def http_problem(request: Request, error: HTTPException) -> Response:
+    """What the framework has refused by itself."""
     return of_status(error.status_code, error.detail, error.headers).response(request.url.path)
 
 
-async def _validation_problem(request: Request, error: RequestValidationError) -> Response:
+async def validation_problem(request: Request, error: RequestValidationError) -> Response:
+    """Parameters that are not what a route declares."""
     return not_valid(error.errors()).response(request.url.path)
 
 

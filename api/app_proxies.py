@@ -13,6 +13,8 @@ from api.deps import All, Caller, Directory
 from api.parameters import Parameters, answers, in_query
 from api.problems import Problem, refused
 from api.resources import groups_usable
+from domain.directory.state import Directory as State
+from infra.settings import Settings
 
 router = APIRouter(tags=["resources"])
 
@@ -33,20 +35,26 @@ async def wsproxy_version(name: str, request: Request, caller: Caller, all_: All
     """Which API the app proxy of a resource group speaks, as that says itself. 404: the group has none."""
     if name not in groups_usable(OfProject.of(request).group, caller, directory):
         raise refused("unknown_resource_group", f"no resource group {name[:80]}", "name")
-    address = directory.groups[name].spec.wsproxy_addr
-    if not address:
-        raise Problem(404, "wsproxy-not-found", "No such app proxy", f"the resource group {name} has no app proxy")
-    status = await _status(address, all_.http)
+    status = await _status(proxy_of(name, directory, all_.settings), all_.http)
     version = status.get("api_version") if isinstance(status, dict) else None
     if not isinstance(version, str):
         raise _silent(name)
     return json({"wsproxy_version": version})
 
 
+def proxy_of(group: str, directory: State, settings: Settings) -> str:
+    """Where clients find the one of a resource group: that group's own, else the installation's. Raises `Problem`."""
+    known = directory.groups.get(group)
+    address = (known.spec.wsproxy_addr if known is not None else None) or settings.proxy_url
+    if not address:
+        raise Problem(404, "wsproxy-not-found", "No such app proxy", f"the resource group {group} has no app proxy")
+    return address.rstrip("/")
+
+
 async def _status(address: str, http: httpx.AsyncClient) -> Any:
     """What the proxy tells of itself; None for what cannot be understood."""
     try:
-        async with http.stream("GET", address.rstrip("/") + "/status", timeout=_ASK_SECONDS) as answer:
+        async with http.stream("GET", address + "/status", timeout=_ASK_SECONDS) as answer:
             content = b""
             async for piece in answer.aiter_bytes():
                 content += piece

@@ -1,4 +1,4 @@
-"""The AsyncAPI document: every topic with its messages, and the event stream, generated from the models."""
+"""The AsyncAPI document: every topic with its messages, event streams and WebSockets, generated from the models."""
 
 from collections.abc import Mapping
 from typing import Any, Final, get_args
@@ -6,11 +6,13 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api import asyncapi_sockets as sockets
 from domain.contexts import CONTEXTS
 from domain.outcomes import Outcomes
 from domain.placements import AgentOrder
+from domain.telemetry import Telemetry
 from infra.settings import Settings
-from infra.topics import DEAD_LETTERS, PLACEMENTS, all_topics, commands, events
+from infra.topics import DEAD_LETTERS, PLACEMENTS, TELEMETRY, all_topics, commands, events
 
 _REF: Final = "#/components/schemas/{model}"
 
@@ -108,14 +110,22 @@ def asyncapi(settings: Settings) -> Mapping[str, Any]:
     }
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Refold", "version": "0.1.0", "description": "The log, and the stream made of it."},
+        "info": {
+            "title": "Refold",
+            "version": "0.1.0",
+            "description": "The log, the streams made of it, and the WebSockets into sessions, as clients see them.",
+        },
         "defaultContentType": "application/json",
-        "channels": channels,
+        "channels": channels | sockets.channels(),
         "operations": {
-            f"receive-{name}": {"action": "receive", "channel": {"$ref": f"#/channels/{name}"}} for name in channels
+            **{
+                f"receive-{name}": {"action": "receive", "channel": {"$ref": f"#/channels/{name}"}} for name in channels
+            },
+            **sockets.operations(),
         },
         "components": {
             "messages": {
+                **sockets.messages(),
                 **{model.__name__: _message(model) for model in models},
                 "StreamedEvent": {
                     "contentType": "text/event-stream",
@@ -126,7 +136,7 @@ def asyncapi(settings: Settings) -> Mapping[str, Any]:
                     "payload": {"$ref": "#/components/schemas/StreamedTaskEvent"},
                 },
             },
-            "schemas": {**definitions.get("$defs", {}), **_OURS},
+            "schemas": {**definitions.get("$defs", {}), **_OURS, **sockets.schemas()},
         },
     }
 
@@ -141,7 +151,11 @@ def _message(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _messages_by_topic() -> dict[str, list[type[BaseModel]]]:
-    found: dict[str, list[type[BaseModel]]] = {PLACEMENTS: members(AgentOrder), DEAD_LETTERS: []}
+    found: dict[str, list[type[BaseModel]]] = {
+        PLACEMENTS: members(AgentOrder),
+        TELEMETRY: members(Telemetry),
+        DEAD_LETTERS: [],
+    }
     for name, context in CONTEXTS.items():
         found[commands(name)] = members(context.commands._type)
         found[events(name)] = [*members(context.events._type), *members(Outcomes)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api.problems import Problem
-from domain.directory.messages.cluster import SetAnnouncement, SetManagerStatus
+from domain.directory.messages.cluster import SetAnnouncement, SetManagerStatus, SetUtilisationRule
 from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
@@ -392,6 +392,7 @@ RULES: Final[Mapping[type[Command], Rule]] = {
     DeleteDotfile: _himself_and_admins(_dotfile),
     SetAnnouncement: _superadmins,
     SetManagerStatus: _superadmins,
+    SetUtilisationRule: _superadmins,
     CreateRegistry: _superadmins,
     ModifyRegistry: _superadmins,
     DeleteRegistry: _superadmins,

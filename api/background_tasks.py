@@ -15,7 +15,8 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.authority import is_superadmin
+from api.auth import Caller as Signer
+from api.authority import is_superadmin, may_act_for
 from api.deps import All, Caller, Services
 from api.problems import refused
 from api.sse import DOCUMENTED, check_room, is_public_client, streamed
@@ -51,17 +52,23 @@ async def background_task_events(
 ) -> Response:
     """`task_updated` now and at each step, then `task_done`, `task_failed` or `task_cancelled`, then `server_close`.
 
-    A task that has ended is remembered for 24 hours. Background tasks are superadmins' own; nobody else sees any.
+    A task that has ended is remembered for 24 hours. Background tasks are superadmins' own, but for the commits of
+    sessions, which are their owners'; nobody else sees any.
     To the public client the events are `bgtask_…`, as it knows them.
     """
     task_id = task_id or task_id_in_manual
-    if not is_superadmin(caller.identity):
-        raise _unknown(task_id)
     task = await _found(task_id, all_)
+    if not _may_follow(task, caller, all_):
+        raise _unknown(task_id)
     check_room(all_, caller)
     is_known_client = is_public_client(request)
     chunks = _told_late(task, all_) if is_known_client else _told(task, "task", all_)
     return streamed(chunks, caller, all_, says_retry=not is_known_client)
+
+
+def _may_follow(task: Task, caller: Signer, all_: Services) -> bool:
+    owner = None if task.owner is None else all_.tail.directory.identity(task.owner)
+    return is_superadmin(caller.identity) or (owner is not None and may_act_for(caller.identity, owner))
 
 
 async def _found(text: str, all_: Services) -> Task:

@@ -1,6 +1,5 @@
 """`/refold/commands`: any command its sender may give, as JSON, and what became of it."""
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import orjson
@@ -11,9 +10,10 @@ from starlette.responses import Response
 from api.answers import accepted_for_later, json
 from api.authority import authorize, is_superadmin
 from api.deps import All, Body, Caller, Known
-from api.environ import apart, with_environ
+from api.environ import Given, apart, with_given
 from api.problems import Problem, invalid
-from api.session_requests import completed, refuse_nul, with_ids
+from api.session_commands import completed, with_ids
+from api.session_requests import refuse_nul
 from api.writing import accepted, command_id_from, command_id_of, context_of, now, result_of, wants_async
 from domain.directory.messages import AdministrativeCommands
 from domain.messages import Command
@@ -48,16 +48,16 @@ async def give(request: Request, body: Body, caller: Caller, all_: All) -> Respo
     """Send a command. The answer is its outcome; with `Prefer: respond-async`, or if it takes long, where that will be.
 
     Who may give which one: see `api.authority`. What it does not name is given by Refold itself.
-    `at` is set here: nobody else's clock decides. So are the ids of a new session and its kernels. The values of its
-    environment are given in clear, and sealed here.
+    `at` is set here: nobody else's clock decides. So are the ids of a new session and its kernels. Its environment and
+    its bootstrap script are given in clear, and sealed here.
     """
     command_id = command_id_of(request.headers, caller)
-    command, environ = _read(body, command_id)
+    command, given = _read(body, command_id)
     authorize(command, caller.identity, all_.tail.directory)
     if isinstance(command, RequestSession):
         unregistered = all_.settings.unregistered_images
         command = completed(command, caller, all_.tail.directory, unregistered=unregistered)
-        command = await with_environ(command, environ, command_id, caller, all_)
+        command = await with_given(command, given, command_id, caller, all_)
     sent = await all_.writing.send(
         context_of(command),
         command,
@@ -94,15 +94,15 @@ async def outcome(command_id: str, caller: Caller, all_: All, known: Known) -> R
     )
 
 
-def _read(body: bytes, command_id: str) -> tuple[Command, Mapping[str, str]]:
-    """The command, and apart from it the environment of a session. Raises `ValidationError`, `Problem`."""
+def _read(body: bytes, command_id: str) -> tuple[Command, Given]:
+    """The command, and apart from it what is secret about a session. Raises `ValidationError`, `Problem`."""
     try:
         told = orjson.loads(refuse_nul(body))
     except orjson.JSONDecodeError as error:
         raise invalid("body", "json_invalid", f"the body is not JSON: {error}") from error
     if not isinstance(told, dict):
         raise invalid("body", "object", "the body must be a JSON object")
-    environ: Mapping[str, str] = {}
+    given = Given()
     if told.get("type") == "RequestSession":
-        told, environ = apart(with_ids(told, command_id))
-    return _GIVEN.validate_python({**told, "at": now()}), environ
+        told, given = apart(with_ids(told, command_id))
+    return _GIVEN.validate_python({**told, "at": now()}), given

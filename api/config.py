@@ -46,8 +46,17 @@ async def resource_slots(caller: Caller, known: Known) -> Response:
 async def resource_slot_details(request: Request, caller: Caller, known: Known) -> Response:
     """How amounts of each slot are shown to people."""
     del caller
-    slots = sorted(await known.slot_names(OfGroup.of(request).sgroup) | INTRINSIC)
-    return json({slot: _details(slot) for slot in slots})
+    group = OfGroup.of(request).sgroup
+    slots = sorted(await known.slot_names(group) | INTRINSIC)
+    told = await known.slot_formats(group)
+    return json({slot: _as_told(slot, told[slot]) if slot in told else _details(slot) for slot in slots})
+
+
+def _as_told(slot: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    """By the plugin of its devices."""
+    number_format = {"binary": told["binary"], "round_length": told["round_length"]}
+    names = ("human_readable_name", "description", "display_unit", "display_icon")
+    return {"slot_name": slot, **{name: told[name] for name in names}, "number_format": number_format}
 
 
 def _details(slot: str) -> dict[str, Any]:

@@ -30,13 +30,14 @@ def parts_of(key: str) -> tuple[str, ...]:
     return tuple(unquote(part) for part in key.strip("/").split("/"))
 
 
-def everything(directory: Directory, *, introspection: bool) -> dict[tuple[str, ...], str]:
+def everything(directory: Directory, *, introspection: bool, auto_pull: str) -> dict[tuple[str, ...], str]:
     """All keys there are, and what they hold."""
     held: dict[tuple[str, ...], str] = {
         ("volumes", "_types", "user"): "",
         ("volumes", "_types", "group"): "",
         ("config", "api", "allow-graphql-schema-introspection"): _text(introspection),
         ("config", "api", "allow-openapi-schema-introspection"): _text(True),
+        ("config", "docker", "image", "auto_pull"): auto_pull,
     }
     for name, spec in directory.registries.items():
         if spec.registry_type is not RegistryType.LOCAL:
@@ -67,7 +68,8 @@ def registry_of(key: tuple[str, ...]) -> tuple[str, str]:
             "key",
             "not_configurable",
             f"{'/'.join(key)[:200]} cannot be set here: only registries can, by config/docker/registry/<name>"
-            f" and {', '.join(FIELDS[1:])} below it; everything else is a setting of the processes (REFOLD_…)",
+            f" and {', '.join(FIELDS[1:])} below it, and config/idle/checkers/utilization;"
+            " everything else is a setting of the processes (REFOLD_…)",
         )
     return name, field
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field, ValidationError
 from starlette.responses import Response
 
-from api import config_keys
+from api import config_keys, idle_keys
 from api.answers import json
 from api.authority import only_superadmins
 from api.config_keys import Told
@@ -17,6 +17,7 @@ from api.parameters import Parameters, answers, in_body
 from api.problems import invalid
 from api.secrets import sealed_for_registry
 from api.writing import now
+from domain.directory.messages.cluster import SetUtilisationRule
 from domain.directory.messages.images import (
     CreateRegistry,
     DeleteRegistry,
@@ -55,7 +56,10 @@ async def get(request: Request, caller: Caller, all_: All, directory: Directory)
     """
     only_superadmins(caller.identity)
     asked = Of.of(request)
-    held = config_keys.everything(directory, introspection=all_.settings.graphql_introspection)
+    held = config_keys.everything(
+        directory, introspection=all_.settings.graphql_introspection, auto_pull=all_.settings.agent_auto_pull
+    )
+    held |= idle_keys.held(directory.utilisation_rule)
     key = config_keys.parts_of(asked.key)
     return json({"result": config_keys.under(key, held) if asked.prefix else held.get(key)})
 
@@ -64,10 +68,14 @@ async def get(request: Request, caller: Caller, all_: All, directory: Directory)
     "/set", openapi_extra=in_body(New, key=_REGISTRY, value="https://cr.example.org"), responses=answers(_DONE)
 )
 async def set_(request: Request, caller: Caller, all_: All, directory: Directory) -> Response:
-    """Enter a registry by its URL, or change it. For superadmins."""
+    """Enter a registry by its URL, or change it; say which sessions do too little. For superadmins."""
     only_superadmins(caller.identity)
     new = New.of(request)
-    name, field = config_keys.registry_of(config_keys.parts_of(new.key))
+    key = config_keys.parts_of(new.key)
+    if idle_keys.is_idle_key(key):
+        rule = idle_keys.rule_of(new.value)
+        return await Giving(request, caller, all_).give(SetUtilisationRule(at=now(), rule=rule), _DONE)
+    name, field = config_keys.registry_of(key)
     giving = Giving(request, caller, all_)
     changes = await _with_sealed_password(name, config_keys.changes_of(field, new.value), giving.command_id, all_)
     try:
@@ -88,9 +96,13 @@ async def set_(request: Request, caller: Caller, all_: All, directory: Directory
 
 @router.post("/delete", openapi_extra=in_body(Of, key=_REGISTRY, prefix=True), responses=answers(_DONE))
 async def delete(request: Request, caller: Caller, all_: All) -> Response:
-    """Forget a registry with its images, or one of the things that are said of it. For superadmins."""
+    """Forget a registry with its images, or one of the things that are said of it; let sessions do as little as they
+    like. For superadmins."""
     only_superadmins(caller.identity)
-    name, field = config_keys.registry_of(config_keys.parts_of(Of.of(request).key))
+    key = config_keys.parts_of(Of.of(request).key)
+    if idle_keys.is_idle_key(key):
+        return await Giving(request, caller, all_).give(SetUtilisationRule(at=now(), rule=None), _DONE)
+    name, field = config_keys.registry_of(key)
     command: DeleteRegistry | ModifyRegistry = (
         ModifyRegistry(at=now(), name=name, changes=config_keys.without(field))
         if field

@@ -1,7 +1,8 @@
 """What routes ask for, as annotations, so that their signatures read as sentences. All but a body also by WebSocket."""
 
+import asyncio
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import httpx
 from fastapi import Depends, Request
@@ -25,6 +26,9 @@ from infra.log import BadPosition, Log, Position
 from infra.sending import Sender
 from infra.settings import Settings
 
+if TYPE_CHECKING:
+    from api.kernels.warm import WarmRunners  # which reaches kernels through these services
+
 
 @dataclass(slots=True)
 class Services:
@@ -42,6 +46,9 @@ class Services:
     sign_ins: SignIns
     uses: Uses
     http: httpx.AsyncClient
+    warm_runners: "WarmRunners"
+    database: asyncio.Event
+    """Set once it has answered: it may be away again since, and much goes on then."""
     stopping: bool = False
 
     def admitted(self) -> Gate:

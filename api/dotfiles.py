@@ -10,6 +10,7 @@ from api.answers import json
 from api.auth import Caller as Signer
 from api.deps import All, Caller, Directory, Services
 from api.directory_writes import Giving
+from api.environ import Script, about_keypairs_script, script_of_keypair
 from api.parameters import Parameters, answers, in_body, in_query
 from api.problems import invalid, refused
 from api.secrets import revealed, sealed
@@ -70,8 +71,8 @@ class Written(Named):
     permission: DotfileMode
 
 
-class Script(Parameters):
-    script: Content
+class NewScript(Parameters):
+    script: Script
 
 
 _PLACES: Final = {
@@ -124,25 +125,25 @@ async def delete(request: Request, caller: Caller, all_: All, directory: Directo
 
 
 @router.get("/user-config/bootstrap-script", responses=answers("pip install numpy\n"))
-async def bootstrap_script(caller: Caller, all_: All, directory: Directory) -> Response:
-    """What each new kernel of the keypair runs first; empty if there is none."""
-    keypair = directory.keypairs[caller.owner]
-    script = keypair.bootstrap_script
-    return json("" if script is None else await revealed(all_, script, _about_script(caller.owner)))
+async def bootstrap_script(caller: Caller, all_: All) -> Response:
+    """What each new session of the keypair runs first, unless it is given another; empty if there is none."""
+    return json(await script_of_keypair(caller.owner, all_))
 
 
 @router.post(
     "/user-config/bootstrap-script",
-    openapi_extra=in_body(Script, script="pip install numpy\n"),
+    openapi_extra=in_body(NewScript, script="pip install numpy\n"),
     responses=answers({}),
 )
 async def set_bootstrap_script(request: Request, caller: Caller, all_: All, directory: Directory) -> Response:
     """An empty one takes it away."""
-    script = Script.of(request).script
+    script = NewScript.of(request).script
     giving = Giving(request, caller, all_)
     user_id = directory.keypairs[caller.owner].user_id
     text = (
-        await sealed(all_, user_id, script, _about_script(caller.owner), giving.command_id) if script.strip() else None
+        await sealed(all_, user_id, script, about_keypairs_script(caller.owner), giving.command_id)
+        if script.strip()
+        else None
     )
     return await giving.give(SetBootstrapScript(at=now(), access_key=caller.owner, script=text), {})
 
@@ -157,7 +158,9 @@ async def _write(
     file = Written.of(request)
     owner = _owner(file, request, caller, all_, directory)
     giving = Giving(request, caller, all_)
-    content = await sealed(all_, _subject(owner, directory), file.data, _about(owner, file.path), giving.command_id)
+    content = await sealed(
+        all_, _subject(owner, directory), file.data, about_dotfile(owner, file.path), giving.command_id
+    )
     command = kind(
         at=now(),
         owner=owner,
@@ -188,7 +191,7 @@ def _owner(named: Owner, request: Request, caller: Signer, all_: Services, direc
 
 async def _shown(file: Dotfile, owner: DotfileOwner, all_: Services) -> dict[str, str]:
     """The reference calls the mode `perm` where one file is asked for, else `permission`; both are there."""
-    data = await revealed(all_, file.content, _about(owner, file.path))
+    data = await revealed(all_, file.content, about_dotfile(owner, file.path))
     return {"path": file.path, "permission": file.mode, "perm": file.mode, "data": data}
 
 
@@ -204,11 +207,7 @@ def _subject(owner: DotfileOwner, directory: State) -> str:
             return owner.scope
 
 
-def _about(owner: DotfileOwner, path: str) -> str:
-    """A domain may get another name, its dotfiles stay."""
+def about_dotfile(owner: DotfileOwner, path: str) -> str:
+    """As what it is sealed. A domain may get another name, its dotfiles stay."""
     whose = owner.scope if owner.scope is DotfileScope.DOMAIN else owner.id
     return f"dotfile/{whose}/{path}"
-
-
-def _about_script(access_key: str) -> str:
-    return f"bootstrap-script/{access_key}"

@@ -4,26 +4,40 @@ An image that is registered says what it needs. One that is not may be used as i
 allows that (`REFOLD_UNREGISTERED_IMAGES`) and it is not of a registry that the session's domain may not use.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from api.problems import Problem, invalid
 from domain.directory.images import Image, ServicePort
+from domain.directory.messages.common import UserId
 from domain.directory.messages.images import LOCAL
 from domain.directory.state import Directory
 from domain.slots import Slots, show
 
+PREOPEN: Final = "preopen"
+"""The protocol, as clients know it, of a port that a session was asked for with."""
+
+INTRINSIC: Final[Mapping[str, ServicePort]] = {
+    "sshd": ServicePort("sshd", "tcp", 2200),
+    "ttyd": ServicePort("ttyd", "http", 7681),
+}
+"""Services of every kernel in a container, whatever its image brings (`agents/runner/services.py`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`slots`: those of each kernel that are named; `defaults` count where neither a name nor the image says more."""
+    """`slots`: those of each kernel that are named; `defaults` count where neither a name nor the image says more.
+
+    `user_id`: whose session it is to be.
+    """
 
     image: str
     architecture: str
     domain: str
     slots: Slots
     defaults: Slots
+    user_id: UserId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +63,7 @@ def chosen(asked: Asked, fields: Fields, directory: Directory, *, unregistered: 
     Raises `Problem`. What the domain may not use is refused in the words in which a thing that does not exist is.
     """
     allowed = directory.domains[asked.domain].spec.allowed_docker_registries
-    image = directory.resolve_image(asked.image, asked.architecture, allowed)
+    image = directory.resolve_image(asked.image, asked.architecture, allowed, asked.user_id)
     if image is None:
         _refuse_other_architecture(asked, fields, directory)
         if not unregistered or _is_out_of_bounds(asked.image, allowed, directory):
@@ -62,17 +76,23 @@ def chosen(asked: Asked, fields: Fields, directory: Directory, *, unregistered: 
     return Chosen(image.reference, slots)
 
 
-def services_of(reference: str, architecture: str, directory: Directory) -> Mapping[str, ServicePort]:
-    """By name. None of an image that is not registered: then nobody has told us."""
+def services_of(
+    reference: str, architecture: str, directory: Directory, preopen: Sequence[int] = ()
+) -> Mapping[str, ServicePort]:
+    """By name: the image's, as far as it is registered, those that the runner brings into every kernel, and the ports
+    that the session was asked for with (`preopen`): what listens there is its user's affair."""
     image = directory.images.get((reference, architecture))
-    return {} if image is None else image.services
+    own = {str(port): ServicePort(str(port), PREOPEN, port) for port in preopen}
+    return {**own, **({} if image is None else image.services), **INTRINSIC}
 
 
-def shown_services(reference: str, architecture: str, directory: Directory) -> list[dict[str, Any]]:
+def shown_services(
+    reference: str, architecture: str, directory: Directory, preopen: Sequence[int] = ()
+) -> list[dict[str, Any]]:
     """As clients know them."""
     return [
         {"name": service.name, "protocol": service.protocol, "ports": [service.port]}
-        for service in services_of(reference, architecture, directory).values()
+        for service in services_of(reference, architecture, directory, preopen).values()
     ]
 
 

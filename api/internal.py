@@ -1,47 +1,58 @@
 """What agents ask of the api. No user gets here: the door wants a token that was made with the internal key."""
 
-from typing import Annotated
-
-import structlog
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from api.agent_rights import require_kernel, require_part
 from api.agent_tokens import STARTING
-from api.answers import json
 from api.deps import All, Body
-from api.environ import VARIABLES_MAX, about, strange
-from api.secrets import revealed
-from domain.messages import Sealed, SessionId
-from infra.secrets import CannotUnseal
+from api.outfits import account_of, outfit_of
+from domain.directory.messages.tasks import TaskId
+from domain.messages import KernelId
+from domain.outfits import Question, RegistryAccount
 
 router = APIRouter(prefix="/internal", include_in_schema=False)
 
-_log = structlog.get_logger("api.internal")
 
-
-class Asked(BaseModel):
-    """`environ`: as the order to start the kernel has it."""
+class Image(BaseModel):
+    """A reference, as the order has it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    environ: dict[Annotated[str, Field(max_length=256)], Sealed] = Field(max_length=VARIABLES_MAX)
+    image: str = Field(min_length=1, max_length=512)
 
 
-@router.post("/kernels/{kernel_id}/environ")
-async def environ(kernel_id: str, request: Request, body: Body, all_: All) -> Response:
-    """The environment of a kernel that is to start, in clear. Opens what was sealed for its session, and nothing else.
+class Account(BaseModel):
+    """None: anybody may use that registry, or we have no account there."""
 
-    410 once the owner's key was deleted: then no kernel of the session starts again.
+    account: RegistryAccount | None
+
+
+@router.post("/kernels/{kernel_id}/outfit")
+async def outfit(kernel_id: KernelId, request: Request, body: Body, all_: All) -> Response:
+    """What a kernel that is to start is given (`domain.outfits`), in clear.
+
+    400: something was not sealed for its session. 403: it is not placed on the agent that asks. 410 once the owner's
+    key was deleted, with what it sealed.
     """
-    session_id: SessionId = request.scope[STARTING]
-    opened = {}
-    for name, text in Asked.model_validate_json(body).environ.items():
-        try:
-            opened[name] = await revealed(all_, text, about(session_id, name))
-        except CannotUnseal as error:
-            _log.warning("not sealed for this session", kernel=kernel_id, session=session_id, reason=str(error))
-            raise strange(name) from error
-    answer = json({"environ": opened})
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    session_id, agent_id = request.scope[STARTING]
+    question = Question.model_validate_json(body)
+    await require_kernel(agent_id, kernel_id, session_id, question, all_)
+    return _told(await outfit_of(session_id, question, all_))
+
+
+@router.post("/tasks/{task_id}/account")
+async def account(task_id: TaskId, request: Request, body: Body, all_: All) -> Response:
+    """For an image that an agent is to fetch or to push as part of a background task, in clear.
+
+    403: it has no such part.
+    """
+    _, agent_id = request.scope[STARTING]
+    image = Image.model_validate_json(body).image
+    await require_part(agent_id, task_id, image, all_)
+    return _told(Account(account=await account_of(image, all_)))
+
+
+def _told(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -10,6 +10,8 @@ from typing import Any, Final, Protocol
 from psycopg import sql
 from psycopg.rows import class_row
 
+from infra import live_stats
+from infra.live_stats import Measured
 from infra.log import Partition, Position
 from infra.postgres import Connection, Pool, connection
 from infra.settings import Settings
@@ -22,6 +24,7 @@ from projections.directory.folding import DIRECTORY
 from projections.session_history import HistoryRow
 from projections.session_list import SESSION_LIST, KernelRow, SessionRow
 from projections.sessions import SESSIONS
+from projections.table import Json
 from projections.waiting import NotYet, Waiting
 
 HISTORY_PAGE: Final = 1000
@@ -54,11 +57,17 @@ class Known(Protocol):
     async def named_since(self, owner: str, name: str, offset: int) -> Sequence[SessionRow]:
         """Every session of that name with an event at or after the offset, and a living one."""
 
+    async def beginning(self, owner: str, prefix: str) -> Sequence[SessionRow]:
+        """Living sessions whose name or id begins so, the youngest first, `session_list.BEGINNING_MAX` at most."""
+
     async def kernels(self, session: SessionRow) -> Sequence[KernelRow]:
         """In order, main first."""
 
     async def detail(self, owner: str, reference: str) -> tuple[SessionRow, Sequence[KernelRow]] | None:
         """What `find` finds, and its kernels."""
+
+    async def measured(self, kernels: Sequence[KernelRow]) -> Sequence[Measured]:
+        """What was measured last of these, as far as anything was."""
 
     async def history(self, session: SessionRow, start: int) -> Sequence[HistoryRow]:
         """From that offset of its partition on, a page of `HISTORY_PAGE`."""
@@ -83,6 +92,9 @@ class Known(Protocol):
 
     async def slot_names(self, group: str | None = None) -> frozenset[str]:
         """Of which slots any agent has some; of one resource group, or of all."""
+
+    async def slot_formats(self, group: str | None = None) -> Mapping[str, Json]:
+        """How amounts of a slot are shown, as far as agents say so: fields of a `SlotFormat`."""
 
     async def capacity(
         self, *, owner: str, domain: str, project_id: str | None, owners: Sequence[str], groups: Sequence[str]
@@ -115,6 +127,10 @@ class Projections:
             await cursor.execute(_NAMED_SINCE, (owner, name, offset))
             return await cursor.fetchall()
 
+    async def beginning(self, owner: str, prefix: str) -> Sequence[SessionRow]:
+        async with connection(self._pool) as db:
+            return await session_list.beginning(db, owner, prefix)
+
     async def kernels(self, session: SessionRow) -> Sequence[KernelRow]:
         async with connection(self._pool) as db:
             return await session_list.kernels(db, session)
@@ -123,6 +139,11 @@ class Projections:
         async with connection(self._pool) as db:
             session = await session_list.find(db, owner, reference)
             return None if session is None else (session, await session_list.kernels(db, session))
+
+    async def measured(self, kernels: Sequence[KernelRow]) -> Sequence[Measured]:
+        async with connection(self._pool) as db:
+            placed = [(each.kernel_id, each.agent_id) for each in kernels if each.agent_id is not None]
+            return list((await live_stats.of_kernels(db, placed)).values())
 
     async def history(self, session: SessionRow, start: int) -> Sequence[HistoryRow]:
         async with connection(self._pool) as db:
@@ -164,6 +185,10 @@ class Projections:
     async def slot_names(self, group: str | None = None) -> frozenset[str]:
         async with connection(self._pool) as db:
             return await capacity.slot_names(db, group)
+
+    async def slot_formats(self, group: str | None = None) -> Mapping[str, Json]:
+        async with connection(self._pool) as db:
+            return await capacity.slot_formats(db, group)
 
     async def capacity(
         self, *, owner: str, domain: str, project_id: str | None, owners: Sequence[str], groups: Sequence[str]

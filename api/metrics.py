@@ -16,7 +16,9 @@ _SECONDS = Histogram(
 STREAMS = Gauge("refold_api_event_streams", "Event streams that are open.")
 SOCKETS = Gauge("refold_api_websockets", "WebSockets that are open.")
 GAPS = Counter("refold_api_event_gaps", "Event streams closed because their client was too slow.")
-LAG = Gauge("refold_api_tail_lag_records", "Committed records not taken in at the last readiness check.")
+LAG = Gauge("refold_api_tail_lag_records", "Committed records not yet taken in; NaN while the log does not answer.")
+PROXY_APPS = Gauge("refold_proxy_apps", "Apps that are open at an app proxy.")
+PROXY_CONNECTIONS = Gauge("refold_proxy_connections", "Connections to apps.")
 IN_FLIGHT = Gauge("refold_api_appends_in_flight", "Appends not yet answered by the log.")
 
 

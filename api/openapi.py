@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from api.asyncapi import members
 from api.commands import GivenByPeople
 from api.door import SIGN_IN_PATHS
-from api.environ import ENVIRON
+from api.environ import IN_CLEAR
 from api.graphql.routes import GraphQLRequest
 from api.problems import BASE, MEDIA_TYPE
 from api.session_requests import NewSession
@@ -176,7 +176,8 @@ def _add_schemas(document: dict[str, Any]) -> None:
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     components = document.setdefault("components", {})
     # What stands in the log sealed is given in clear.
-    definitions["$defs"]["SessionSpec"]["properties"]["environ"] = {"title": "Environ", **ENVIRON.json_schema()}
+    in_clear = {name: {"title": name.capitalize(), **kind.json_schema()} for name, kind in IN_CLEAR.items()}
+    definitions["$defs"]["SessionSpec"]["properties"] |= in_clear
     components["schemas"] = definitions["$defs"] | {"Problem": _PROBLEM}
     components["securitySchemes"] = {
         "keypair": {

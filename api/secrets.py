@@ -15,4 +15,9 @@ async def revealed(all_: Services, text: str, about: str) -> str:
 
 async def sealed_for_registry(all_: Services, registry: str, password: str, command_id: str) -> str:
     """Its password, as the worker that looks through the registry opens it."""
-    return await sealed(all_, f"registry:{registry}", password, f"registry/{registry}", command_id)
+    return await sealed(all_, f"registry:{registry}", password, about_registry(registry), command_id)
+
+
+def about_registry(registry: str) -> str:
+    """As what its password is sealed."""
+    return f"registry/{registry}"

@@ -7,21 +7,25 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from api import stats
 from api.answers import accepted_for_later, json
 from api.auth import Caller as Signer
 from api.authority import authorize
 from api.deps import All, Caller, Known, Services
 from api.door import BODY, HEADERS, caller_of
-from api.environ import with_environ
+from api.environ import Given, with_given
 from api.images import shown_services
 from api.live import STARTED_OR_ENDED
 from api.problems import invalid, session_not_found
-from api.session_requests import NewSession, parse_new_session, request_session
+from api.session_commands import request_session
+from api.session_requests import NewSession, parse_new_session
 from api.writing import POSITION, Result, accepted, command_id_of, now, wants_async
 from domain.messages import Command, SessionId
 from domain.session.messages import RenameSession, RequestSession, RestartSession, TerminateSession
 from domain.slots import show
+from infra.live_stats import Measured
 from infra.log import Position
+from infra.postgres import Unavailable
 from infra.topics import events, partition_of
 from projections.session_list import KernelRow, SessionRow
 
@@ -55,10 +59,12 @@ async def create_session(request: Request, new: NewSession) -> Response:
     unregistered = all_.settings.unregistered_images
     command = request_session(new, caller, command_id, now(), all_.tail.directory, unregistered=unregistered)
     authorize(command, caller.identity, all_.tail.directory)
-    command = await with_environ(command, new.config.environ or {}, command_id, caller, all_)
+    command = await with_given(command, Given(new.config.environ or {}, new.bootstrap_script), command_id, caller, all_)
     is_async = wants_async(headers)
     started = None if new.enqueue_only or is_async else all_.tail.live.when_started(command.session_id)
-    services = shown_services(command.spec.image, command.spec.architecture, all_.tail.directory)
+    services = shown_services(
+        command.spec.image, command.spec.architecture, all_.tail.directory, command.spec.preopen_ports
+    )
     try:
         sent = await all_.writing.send(_CONTEXT, command, command_id, caller, headers.get("traceparent"))
         if is_async:
@@ -137,11 +143,11 @@ async def _disconnected(request: Request) -> str:
 async def show_session(reference: str, caller: Caller, all_: All, known: Known) -> Response:
     """A session by its id, its name, or the beginning of either. May be a moment old: send a position to be sure."""
     session, kernels = await _sought(reference, caller, all_, known.detail)
-    return json(_detail(session, kernels))
+    return json(_detail(session, kernels, await known.measured(kernels)))
 
 
-def _detail(session: SessionRow, kernels: Sequence[KernelRow]) -> dict[str, Any]:
-    """The manual's five fields, whose values nobody measures yet, and what a projection knows."""
+def _detail(session: SessionRow, kernels: Sequence[KernelRow], measured: Sequence[Measured]) -> dict[str, Any]:
+    """The manual's five fields, and what a projection knows."""
     began = session.started_at or session.requested_at
     age = (session.ended_at or now()) - began
     return {
@@ -157,7 +163,7 @@ def _detail(session: SessionRow, kernels: Sequence[KernelRow]) -> dict[str, Any]
         "age": int(age.total_seconds() * 1000),
         "memoryLimit": session.slots.get("mem", 0) // 1024,
         "numQueriesExecuted": 0,
-        "cpuCreditUsed": 0,
+        "cpuCreditUsed": stats.of_session(measured)["cpu_used"],
         "resourceGroup": session.resource_group,
         "domain": session.domain,
         "group": session.project,
@@ -166,6 +172,9 @@ def _detail(session: SessionRow, kernels: Sequence[KernelRow]) -> dict[str, Any]
         "clusterMode": session.cluster_mode,
         "clusterSize": session.cluster_size,
         "occupyingSlots": show(session.slots),
+        "resourceOpts": {"shmem": str(session.shm_bytes)} if session.shm_bytes else {},
+        "runtimeClass": session.runtime_class,
+        "preopenPorts": session.preopen_ports,
         "attempt": session.attempt,
         "requestedAt": session.requested_at,
         "startedAt": session.started_at,
@@ -215,7 +224,17 @@ async def terminate(
         return result
     ended = {event.get("status") for event in result.events if event.get("type") == "SessionEnded"}
     status: Literal["cancelled", "terminated"] = "cancelled" if "CANCELLED" in ended else "terminated"
-    return json({"stats": {"status": status}}, 200, result.position)
+    return json({"stats": {"status": status, **await _used(caller.owner, session_id, all_)}}, 200, result.position)
+
+
+async def _used(owner: str, session_id: str, all_: Services) -> dict[str, int]:
+    """By its kernels so far. Ending it does not wait for that."""
+    try:
+        found = await all_.known.detail(owner, session_id)
+        measured = await all_.known.measured(found[1]) if found else ()
+    except Unavailable:
+        measured = ()
+    return stats.of_session(measured) if measured else {}
 
 
 @router.post("/session/{reference}/rename", status_code=204)
@@ -231,17 +250,6 @@ async def rename(
     command = RenameSession(at=now(), owner=caller.owner, session_id=session_id, name=name)
     result = await _write(command, request, caller, all_)
     return result if isinstance(result, Response) else Response(None, 204, {POSITION: result.position})
-
-
-@router.get("/session/{reference}/status-history")
-async def status_history(reference: str, caller: Caller, all_: All, known: Known) -> Response:
-    """When it entered each status, the last time it did: `{"result": {"preparing": "2026-…", …}}`."""
-    session = await found(reference, caller, all_)
-    entered: dict[str, Any] = {}
-    for row in await known.history(session, session.first_offset):
-        if row.kernel_id is None:
-            entered[row.status.lower()] = row.at
-    return json({"result": entered})
 
 
 # -- which session is meant --------------------------------------------------------------------------------------------

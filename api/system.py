@@ -1,6 +1,7 @@
 """What every client asks before anything else, and what those ask who watch over this process."""
 
 import asyncio
+import math
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from api import metrics
 from api.answers import json
 from api.asyncapi import asyncapi
-from api.deps import All
+from api.deps import All, Services
 from api.problems import Problem
 from infra.log import LogError
 from infra.signing import API_VERSION
@@ -54,24 +55,36 @@ async def ready(all_: All) -> Response:
     return json({"status": "ready"})
 
 
-async def _missing(all_: All) -> str | None:
+async def _missing(all_: Services) -> str | None:
     if all_.stopping:
         return "stopping"
+    if not all_.database.is_set():
+        return "the database has not answered yet"
     if not all_.tail.started.is_set():
         return "the directory has not been read yet"
     if not all_.tail.healthy:
         return "the events cannot be read"
+    lag = await _lag(all_)
+    if lag is None:
+        return "the log does not answer"
+    return f"{lag} records behind the log" if lag > _LAG_MAX else None
+
+
+async def _lag(all_: Services) -> int | None:
+    if not all_.tail.places:
+        return None
     try:
         async with asyncio.timeout(_PROBE_SECONDS):
-            lag = await all_.tail.lag()
+            return await all_.tail.lag()
     except (LogError, TimeoutError):
-        return "the log does not answer"
-    metrics.LAG.set(lag)
-    return f"{lag} records behind the log" if lag > _LAG_MAX else None
+        return None
 
 
 @router.get("/metrics", include_in_schema=False)
 async def prometheus(all_: All) -> Response:
+    """How far it is behind the log is asked of the brokers; "not a number" while they do not answer."""
+    lag = await _lag(all_)
+    metrics.LAG.set(math.nan if lag is None else lag)
     metrics.IN_FLIGHT.set(all_.sender.in_flight)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

@@ -79,7 +79,7 @@ class OfPeriod(Parameters):
 async def of_month(request: Request, caller: Caller, directory: Directory, known: Known) -> Response:
     """Each project that had kernels running in that month, with these. For superadmins.
 
-    What kernels really used is not measured yet, and 0.
+    What they really used (`cpu_used` in seconds) is known for some days, and 0 after that.
     """
     only_superadmins(caller.identity)
     asked = OfMonth.of(request)
@@ -190,8 +190,11 @@ def _kernel(kernel: UsedKernel, start: datetime, end: datetime) -> dict[str, Any
         "mem_allocated": kernel.slots.get("mem", 0),
         "gpu_allocated": sum(devices.values()) / WHOLE,
         "device_type": sorted({slot.partition(".")[0] for slot in devices}),
-        **dict.fromkeys(("cpu_used", "mem_used", "shared_memory", "disk_allocated", "disk_used"), 0),
-        **dict.fromkeys(("io_read", "io_write"), 0),
+        "cpu_used": kernel.cpu_usec / 1_000_000,
+        "mem_used": kernel.memory_bytes,
+        "io_read": kernel.io_read_bytes,
+        "io_write": kernel.io_written_bytes,
+        **dict.fromkeys(("shared_memory", "disk_allocated", "disk_used"), 0),
         "nfs": [],
         "used_time": str(max(ended - began, timedelta())),
         "used_days": max((ended - timedelta(microseconds=1)).date() - began.date(), timedelta()).days + 1,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from domain.messages import AccessKey, AgentId, Instant, KernelId, Order, Sealed, SessionId, Value
+from domain.messages import AccessKey, AgentId, Instant, KernelId, Order, ProjectId, Sealed, SessionId, Value
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -37,6 +37,19 @@ class AgentOrderBase(Order):
         return self.agent_id
 
 
+class AdmitAgent(AgentOrderBase):
+    """From here on the orders are for the agent of this incarnation, which has registered. What stands before was given
+    to whoever was admitted before. An agent of the same id and an earlier incarnation ends, and touches no kernel."""
+
+    type: Literal["AdmitAgent"] = "AdmitAgent"
+    incarnation: int = Field(ge=1)
+    journal: int = Field(description="As it registered.")
+
+    @property
+    def subject(self) -> str:
+        return self.agent_id
+
+
 class ImageOrder(AgentOrderBase):
     """About images, as part of a background task. Its progress and its end are reported as that task's."""
 
@@ -58,6 +71,17 @@ class RemoveImages(ImageOrder):
     """Delete these images from the host; those that are not there are done."""
 
     type: Literal["RemoveImages"] = "RemoveImages"
+
+
+class CommitKernel(ImageOrder):
+    """Make an image, named by the one reference, of a kernel that runs here; `push`: and bring it to its registry."""
+
+    type: Literal["CommitKernel"] = "CommitKernel"
+    owner: AccessKey
+    session_id: SessionId
+    kernel_id: KernelId
+    labels: dict[str, str] = Field({})
+    push: bool = False
 
 
 class StopImageTask(AgentOrderBase):
@@ -87,11 +111,13 @@ class KernelOrder(AgentOrderBase):
 class StartKernel(KernelOrder):
     """Run this. Not after `not_after`: by then the control plane may have given up waiting and tried elsewhere.
 
-    `environ` is what Refold itself has to say to the kernel; `sealed_environ` is its owner's, and the api opens it.
+    `environ` is what Refold itself has to say to the kernel; `sealed_environ` is its owner's, and the api opens it, as
+    it does `sealed_bootstrap` (`domain.outfits`).
     """
 
     type: Literal["StartKernel"] = "StartKernel"
     image: str
+    project_id: ProjectId | None = None
     command: tuple[str, ...] | None = None
     environ: dict[str, str] = Field({})
     sealed_environ: dict[str, Sealed] = Field({})
@@ -115,6 +141,7 @@ class StopKernel(KernelOrder):
 
 
 AgentOrder = Annotated[
-    StartKernel | StopKernel | PullImages | RemoveImages | StopImageTask, Field(discriminator="type")
+    AdmitAgent | StartKernel | StopKernel | PullImages | RemoveImages | CommitKernel | StopImageTask,
+    Field(discriminator="type"),
 ]
 ORDERS: TypeAdapter[AgentOrder] = TypeAdapter(AgentOrder)

@@ -1,7 +1,8 @@
-"""Makes the virtual environment from requirements.lock, then becomes a program in it.
+"""Makes the virtual environment from a lock file, then becomes a program in it.
 
 The first thing a newcomer runs, so it needs nothing but Python itself, and says in one sentence what is
 missing. The environment is made anew only when the lock file has changed; two programs may ask at once.
+There are two lock files: what runs is in the first, and the second has that and what checks and tests need.
 Some annotations are in quotes: a Python that is too old must get as far as the sentence that says so.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+LOCK_OF_TESTS = ROOT / "tests" / "requirements.lock"
 PYTHON_MIN = (3, 11)
 MARKER = "refold-requirements.sha256"
 
@@ -26,11 +28,14 @@ class CannotPrepare(Exception):
     """Something the user can put right. Its text is the one sentence they are shown."""
 
 
-def run(module: str) -> None:
-    """Becomes `python -m module` with our own arguments, in the virtual environment; returns never."""
+def run(module: str, *, tests: bool = False) -> None:
+    """Becomes `python -m module` with our own arguments, in the virtual environment; returns never.
+
+    `tests`: that is to have what tests need as well.
+    """
     try:
         venv = Path(os.environ.get("REFOLD_VENV") or ROOT / ".venv").absolute()
-        python = _ready(venv)
+        python = _ready(venv, (LOCK_OF_TESTS,) if tests else (LOCK, LOCK_OF_TESTS))
     except CannotPrepare as error:
         sys.exit(f"refold: {error}")
     except KeyboardInterrupt:
@@ -40,22 +45,22 @@ def run(module: str) -> None:
     os.execv(python, [str(python), "-P", "-m", module, *sys.argv[1:]])
 
 
-def _ready(venv: Path) -> Path:
-    """The Python of an environment that has exactly what the lock file says, made now if need be."""
+def _ready(venv: Path, locks: "tuple[Path, ...]") -> Path:
+    """The Python of an environment that has exactly what one of the lock files says, made of the first if need be."""
     if sys.version_info < PYTHON_MIN:
         needed, found = (".".join(map(str, version[:2])) for version in (PYTHON_MIN, sys.version_info))
         raise CannotPrepare(f"needs Python {needed} or newer, and this is Python {found}")
     python, marker = venv / "bin" / "python", venv / MARKER
-    wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    if _text(marker) == wanted and _works(python):
+    good = [hashlib.sha256(lock.read_bytes()).hexdigest() for lock in locks]
+    if _text(marker) in good and _works(python):
         return python
     try:
         venv.parent.mkdir(parents=True, exist_ok=True)
         with _locked(venv.parent, f"waiting for another program that is making {venv}"):
-            if _text(marker) != wanted or not _works(python):
+            if _text(marker) not in good or not _works(python):
                 marker.unlink(missing_ok=True)
-                _make(venv, python)
-                marker.write_text(wanted)
+                _make(venv, python, locks[0])
+                marker.write_text(good[0])
     except OSError as error:
         raise CannotPrepare(f"cannot make {venv}: {error.strerror}; REFOLD_VENV can name another place") from error
     return python
@@ -76,13 +81,13 @@ def _locked(folder: Path, waiting: str) -> "Iterator[None]":
         os.close(handle)
 
 
-def _make(venv: Path, python: Path) -> None:
+def _make(venv: Path, python: Path, lock: Path) -> None:
     if not _works(python):
         if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
             raise CannotPrepare(f"{sys.executable} has no venv module (on Debian and Ubuntu: apt install python3-venv)")
         _say(f"making {venv} (once)")
         _command([sys.executable, "-m", "venv", "--clear", str(venv)])
-    packages = re.findall(r"^[\w.-]+==", LOCK.read_text(), re.MULTILINE)
+    packages = re.findall(r"^[\w.-]+==", lock.read_text(), re.MULTILINE)
     pip = [
         str(python),
         "-m",
@@ -101,7 +106,7 @@ def _make(venv: Path, python: Path) -> None:
         "--retries",
         "2",
         "-r",
-        str(LOCK),
+        str(lock),
     ]
     _command(pip, steps=len(packages))
 
@@ -127,13 +132,13 @@ def _command(argv: "list[str]", steps: int = 0) -> None:
 def _why(output: str) -> str:
     """The one sentence for what pip or venv said."""
     if "No space left on device" in output or "Errno 28" in output:
-        return "no space left on the disk for the Python packages (500 MB)"
+        return "no space left on the disk for the Python packages (1 GB)"
     if re.search(
         r"NewConnectionError|NameResolutionError|ConnectTimeout|Connection (refused|reset)|ProxyError", output
     ):
         return "cannot fetch the Python packages: the package index cannot be reached (no network?)"
     if "THESE PACKAGES DO NOT MATCH THE HASHES" in output:
-        return "a package that was fetched is not the one in requirements.lock (its hash differs)"
+        return "a package that was fetched is not the one in the lock file (its hash differs)"
     errors = [line for line in output.splitlines() if line.startswith(("ERROR:", "Error:"))]
     last = (errors or output.strip().splitlines() or ["no reason given"])[0]
     return f"cannot install the Python packages: {last.partition(':')[2].strip() or last}"

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from infra.embedded import stack
+from infra.embedded import debian, stack
 from infra.embedded.docker import PrivateDocker
 from infra.embedded.folder import CannotStart, make_folder
 from infra.supervise import Supervisor
@@ -37,6 +37,8 @@ STATIC_CHECKS = {
 }
 SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 """Each file in one process, because its tests share what they have started; the long ones come early."""
+BROWSER = {"chromium": "chromium"}
+"""What Debian packages of it; tests that open pages skip where it is missing."""
 NEEDS_NO_SERVER = "not cluster and not docker and not chaos"
 
 app = typer.Typer(add_completion=False)
@@ -100,8 +102,9 @@ async def check(
         started = time.monotonic()
         try:
             if with_docker:
-                console.rule("Docker Engine", align="left")
+                console.rule("Docker Engine and a browser", align="left")
                 environ |= await running.enter_async_context(docker())
+                await debian.install(BROWSER, KEPT / "install.log")
             if chosen is not None:
                 console.rule("Kafka and Postgres", align="left")
                 environ |= await running.enter_async_context(servers(chosen, folder))
@@ -118,7 +121,7 @@ async def check(
 @app.command()
 def main(
     pytest_args: Annotated[list[str] | None, typer.Argument(help="Arguments for pytest (after --).")] = None,
-    docker: Annotated[bool, typer.Option(help="Also start a private Docker Engine (Debian, root).")] = False,
+    docker: Annotated[bool, typer.Option(help="Also a private Docker Engine and a browser (Debian, root).")] = False,
     fast: Annotated[bool, typer.Option(help="Only what needs no server.")] = False,
 ) -> None:
     """Runs every check: format, lint, types, imports, tests. Starts the servers that the tests need."""

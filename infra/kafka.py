@@ -51,7 +51,7 @@ class KafkaLog:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._drop_appender()
+        await self._drop_appender(self._appender)
 
     @asynccontextmanager
     async def writer(self, transactional_id: str) -> AsyncIterator[Writer]:
@@ -86,9 +86,11 @@ class KafkaLog:
                         places |= await consumer.end_offsets(from_end)
                     for place, offset in places.items():
                         consumer.seek(place, offset)
+                    await asyncio.sleep(0)  # if it is stopped before its tasks have begun, we are told we are cancelled
             yield _KafkaReader(consumer, list(starts))
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[int]:
+        producer: AIOKafkaProducer | None = None
         try:
             with _translated():
                 async with asyncio.timeout(self._settings.append_timeout):
@@ -97,7 +99,7 @@ class KafkaLog:
                     return [metadata.offset for metadata in await asyncio.gather(*sent)]
         except LogUnavailable:
             # A batch that timed out leaves a hole in the producer's sequence numbers: it is of no use any more.
-            await self._drop_appender()
+            await self._drop_appender(producer)
             raise
 
     async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
@@ -179,9 +181,10 @@ class KafkaLog:
                 self._appender = producer
             return self._appender
 
-    async def _drop_appender(self) -> None:
-        producer, self._appender = self._appender, None
-        if producer is not None:
+    async def _drop_appender(self, producer: AIOKafkaProducer | None) -> None:
+        """Unless somebody has: many appends fail together, and those that come after them have another already."""
+        if producer is not None and producer is self._appender:
+            self._appender = None
             await _stop_quietly(producer)
 
 

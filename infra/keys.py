@@ -1,4 +1,4 @@
-"""`python -m infra.keys`: new master keys, and subjects to be forgotten."""
+"""`python -m infra.keys`: new master keys, keys of agents, and subjects to be forgotten."""
 
 import asyncio
 import sys
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from domain.messages import AgentId
 from infra.keyring import Keyring, PostgresKeys
 from infra.postgres import DatabaseError, migrate, open_pool
-from infra.secrets import SecretError, new_key
+from infra.secrets import SecretError, agent_key, new_key
 from infra.settings import settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
@@ -21,6 +22,15 @@ _Work = Callable[[Keyring, PostgresKeys], Awaitable[int]]
 def new() -> None:
     """Print a random master key."""
     typer.echo(new_key())
+
+
+@app.command()
+def agent(agent_id: Annotated[str, typer.Argument(metavar="ID", help="As its REFOLD_AGENT_ID.")]) -> None:
+    """Print the REFOLD_AGENT_KEY of one agent. With it instead of REFOLD_INTERNAL_KEY, it can only be this agent."""
+    try:
+        typer.echo(agent_key(settings(), AgentId(agent_id)))
+    except SecretError as error:
+        sys.exit(f"refold: {error}")
 
 
 @app.command()

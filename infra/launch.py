@@ -39,6 +39,7 @@ SERVICES = {  # in the order they start: name, and what `python -m` gets
     "shards": ("workers", "--part", "shards"),
     "handlers": ("workers", "--part", "handlers"),  # apart, so that a crash of Faust stops no decision
     "api": ("api",),
+    "proxy": ("api.proxy",),
     "agent": ("agents",),
 }
 
@@ -78,6 +79,12 @@ def choose(data_dir: Path, port: int, runtime: RuntimeChoice, once: bool) -> Ins
     if not {"REFOLD_MASTER_KEY", "REFOLD_INTERNAL_KEY"} <= os.environ.keys():
         os.environ |= shared_secrets(data_dir)
     endpoint = f"http://{host}:{port}"
+    if "REFOLD_PROXY_URL" not in os.environ:
+        proxy_port = ports(data_dir, "proxy")["proxy"]
+        os.environ |= {
+            "REFOLD_PROXY_PORT": str(proxy_port),
+            "REFOLD_PROXY_URL": f"http://{settings().proxy_host}:{proxy_port}",
+        }
     os.environ |= {
         "REFOLD_DATA_DIR": str(data_dir),
         "REFOLD_API_PORT": str(port),
@@ -123,7 +130,7 @@ async def up(installation: Installation) -> bool:
         await _timed("topics, tables and administrator", _set_up(installation.admin))
 
         # 3. Refold itself
-        await _timed("workers, api and agent", _start_services(installation, supervisor))
+        await _timed("workers, api, app proxy and agent", _start_services(installation, supervisor))
 
         # 4. proof that it works
         admin = installation.admin

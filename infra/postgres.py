@@ -38,10 +38,10 @@ class Unavailable(DatabaseError):
 
 
 @asynccontextmanager
-async def open_pool(settings: Settings, size_max: int = 10) -> AsyncIterator[Pool]:
+async def open_pool(settings: Settings, size_max: int = 10, *, wait: bool = True) -> AsyncIterator[Pool]:
     """Connections in autocommit. Those that a restarted server has closed are replaced unseen before each use.
 
-    Raises `Unavailable` where no connection can be had at all.
+    Raises `Unavailable` where no connection can be had at all; unless it does not `wait` for the first one.
     """
     pool: Pool = AsyncConnectionPool(
         conninfo=settings.database.get_secret_value(),
@@ -61,7 +61,7 @@ async def open_pool(settings: Settings, size_max: int = 10) -> AsyncIterator[Poo
     )
     try:
         with translated():
-            await pool.open(wait=True, timeout=_CONNECT_SECONDS)
+            await pool.open(wait=wait, timeout=_CONNECT_SECONDS)
         yield pool
     finally:
         await pool.close(timeout=_CONNECT_SECONDS)

@@ -3,7 +3,7 @@
 SecretError
 ├── BadKey         the master key or the internal key of the settings is missing or malformed
 ├── CannotUnseal   not sealed with this key, not about this, or changed since
-└── BadToken       an internal token that is forged, expired or about another kernel
+└── BadToken       an internal token that is forged, expired, for another agent or about another kernel
 """
 
 import base64
@@ -19,8 +19,10 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from domain.messages import KernelId, SessionId
+from domain.messages import AgentId, KernelId, SessionId
 from infra.settings import Settings
 
 _VERSION = b"\x01"  # of the sealed form: says how, and later with which key, it was made
@@ -28,7 +30,7 @@ _NONCE_BYTES = 12
 _KEY_BYTES = 32
 _SALT_BYTES = 16
 _TOKEN_SECONDS = 60.0
-_AGENT, _API = "refold-agent", "refold-api"  # whom a token is for: neither side takes its own back
+_AGENT, _API = "refold-agent/", "refold-api"  # whom a token is for: neither side takes its own back
 
 
 class SecretError(Exception):
@@ -129,37 +131,71 @@ def password_fits(password_hash: str, password: str) -> bool:
         return False
 
 
-def internal_token(settings: Settings, kernel_id: KernelId, seconds: float = _TOKEN_SECONDS) -> str:
-    """A short-lived token that lets the api ask an agent about one kernel. Raises `BadKey`."""
-    return _signed(settings, _AGENT, seconds, kernel_id=kernel_id)
+def agent_key(settings: Settings, agent_id: AgentId) -> str:
+    """What the api and this one agent sign with, for each other: derived from the internal key.
+
+    A process that has only an agent's key can make and read no other agent's tokens. Raises `BadKey`.
+    """
+    internal = settings.internal_key.get_secret_value()
+    if own := settings.agent_key.get_secret_value() if not internal else "":
+        _read_key("REFOLD_AGENT_KEY", own)
+        return own
+    if len(internal.encode()) < _KEY_BYTES:
+        raise BadKey(f"REFOLD_INTERNAL_KEY must have at least {_KEY_BYTES} characters")
+    derive = HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=f"refold agent key/{agent_id}".encode())
+    return base64.b64encode(derive.derive(internal.encode())).decode()
 
 
-def check_internal_token(settings: Settings, token: str, kernel_id: KernelId) -> None:
-    """For the agent: raises `BadToken` unless the token is ours, fresh, and about this kernel."""
-    _checked(settings, _AGENT, token, kernel_id)
+def internal_token(settings: Settings, agent_id: AgentId, kernel_id: KernelId, seconds: float = _TOKEN_SECONDS) -> str:
+    """A short-lived token that lets the api ask this agent about one kernel. Raises `BadKey`."""
+    return _signed(settings, agent_id, seconds, aud=_AGENT + agent_id, kernel_id=kernel_id)
 
 
-def start_token(settings: Settings, kernel_id: KernelId, session_id: SessionId, seconds: float = _TOKEN_SECONDS) -> str:
-    """A short-lived token that lets an agent ask the api for what one kernel of a session needs. Raises `BadKey`."""
-    return _signed(settings, _API, seconds, kernel_id=kernel_id, session_id=session_id)
+def check_internal_token(settings: Settings, agent_id: AgentId, token: str, kernel_id: KernelId) -> None:
+    """For the agent: raises `BadToken` unless the token is ours, fresh, for this agent and about this kernel."""
+    _checked(settings, agent_id, token, _AGENT + agent_id, kernel_id)
 
 
-def session_to_start(settings: Settings, token: str, kernel_id: KernelId) -> SessionId:
-    """For the api: whose kernel this is, as the agent that starts it says. Raises `BadToken`, `BadKey`."""
-    return SessionId(str(_checked(settings, _API, token, kernel_id, "session_id")["session_id"]))
+def start_token(
+    settings: Settings,
+    agent_id: AgentId,
+    kernel_id: KernelId,
+    session_id: SessionId,
+    seconds: float = _TOKEN_SECONDS,
+) -> str:
+    """A short-lived token that lets this agent ask the api for what one kernel of a session needs. Raises `BadKey`."""
+    about = {"iss": agent_id, "aud": _API, "kernel_id": kernel_id, "session_id": session_id}
+    return _signed(settings, agent_id, seconds, **about)
 
 
-def _signed(settings: Settings, audience: str, seconds: float, **claims: str) -> str:
-    told = {**claims, "exp": time.time() + seconds, "aud": audience}
-    return jwt.encode(told, _internal_key(settings), algorithm="HS256")
+def session_to_start(settings: Settings, token: str, kernel_id: KernelId) -> tuple[SessionId, AgentId]:
+    """For the api: whose kernel this is, as the agent says that starts it, and which one that is.
+
+    Raises `BadToken`, `BadKey`.
+    """
+    try:
+        said = jwt.decode(token, options={"verify_signature": False}).get("iss")
+    except jwt.PyJWTError as error:
+        raise BadToken(f"not a token of ours: {error}") from error
+    if not isinstance(said, str):
+        raise BadToken("the token does not say whose it is")
+    agent_id = AgentId(said)
+    claims = _checked(settings, agent_id, token, _API, kernel_id, "iss", "session_id")
+    return SessionId(str(claims["session_id"])), agent_id
 
 
-def _checked(settings: Settings, audience: str, token: str, kernel_id: KernelId, *more: str) -> dict[str, Any]:
+def _signed(settings: Settings, agent_id: AgentId, seconds: float, **claims: str) -> str:
+    return jwt.encode({**claims, "exp": time.time() + seconds}, agent_key(settings, agent_id), algorithm="HS256")
+
+
+def _checked(
+    settings: Settings, agent_id: AgentId, token: str, audience: str, kernel_id: KernelId, *more: str
+) -> dict[str, Any]:
     """The claims of a token; `more`: which it must have besides."""
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
-            _internal_key(settings),
+            agent_key(settings, agent_id),
             algorithms=["HS256"],
             audience=audience,
             options={"require": ["exp", "aud", "kernel_id", *more]},
@@ -169,10 +205,3 @@ def _checked(settings: Settings, audience: str, token: str, kernel_id: KernelId,
     if claims["kernel_id"] != kernel_id:
         raise BadToken("the token is about another kernel")
     return claims
-
-
-def _internal_key(settings: Settings) -> str:
-    key = settings.internal_key.get_secret_value()
-    if len(key.encode()) < _KEY_BYTES:
-        raise BadKey(f"REFOLD_INTERNAL_KEY must have at least {_KEY_BYTES} characters")
-    return key

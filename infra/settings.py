@@ -41,7 +41,11 @@ class Settings(BaseSettings):
         SecretStr(""), description="The master key before, while `python -m infra.keys rotate` has yet to run."
     )
     internal_key: SecretStr = Field(
-        SecretStr(""), description="Shared secret that signs the tokens with which the api talks to agents."
+        SecretStr(""), description="Secret of the api from which each agent's key is derived; signs their tokens."
+    )
+    agent_key: SecretStr = Field(
+        SecretStr(""),
+        description="An agent's own key, from `python -m infra.keys agent ID`: it needs no internal key then.",
     )
 
     log_format: Literal["human", "json"] = Field("human", description="Form of the log lines on stderr.")
@@ -70,6 +74,34 @@ class Settings(BaseSettings):
         description="Connections into sessions an access key may have open at one api process; beyond, it answers 429.",
     )
 
+    proxy_host: str = Field("127.0.0.1", description="Address the app proxy listens on, for itself and for apps.")
+    proxy_port: int = Field(8082, ge=0, le=65535, description="Port of the app proxy itself; 0 takes a free one.")
+    proxy_url: str = Field(
+        "", description="Where clients reach the app proxy, unless their resource group names another; none when empty."
+    )
+    proxy_apps_url: str = Field(
+        "http://127.0.0.1:{port}",
+        pattern=r"^https?://([^/{}]*\{subdomain\}[^/{}]*|[^/{}]+:\{port\})$",
+        description="Where browsers find an app: with {port} each has a port of its own, with {subdomain} a name.",
+    )
+    proxy_ports: str = Field(
+        "10205-10399",
+        pattern=r"^\d{1,5}-\d{1,5}$",
+        description="Ports for apps, first to last; where they have names, the first of these carries them all.",
+    )
+    proxy_public_apps: bool = Field(
+        False, description="Whether users may open an app of theirs to everybody, who then needs no sign-in."
+    )
+    proxy_tcp_apps: bool = Field(
+        False, description="Whether apps that do not speak HTTP get a port, where nobody is asked who he is."
+    )
+    proxy_idle_seconds: float = Field(
+        3600.0, gt=0, description="Seconds after which an app nobody is connected to loses its port or name."
+    )
+    proxy_connections_max: int = Field(
+        2000, ge=1, description="Connections to apps an app proxy has open; beyond, it hangs up."
+    )
+
     signed_bodies: bool = Field(
         False, description="Whether a signature must cover the body; the public client's does not, and is then refused."
     )
@@ -90,6 +122,13 @@ class Settings(BaseSettings):
 
     unregistered_images: bool = Field(
         True, description="Whether sessions may start from images that no registry is known to have."
+    )
+    container_commit: bool = Field(False, description="Whether users may make images of their sessions.")
+    commit_repository: str = Field(
+        "localhost/customized",
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:_-]*[A-Za-z0-9])?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$",
+        max_length=255,
+        description="What names of such images begin with; below localhost they stay on their agent, else are pushed.",
     )
     graphql_introspection: bool = Field(False, description="Whether clients may ask the GraphQL schema what it holds.")
 
@@ -133,12 +172,36 @@ class Settings(BaseSettings):
     agent_host: str = Field("127.0.0.1", description="Internal address the agent serves logs on.")
     agent_port: int = Field(0, ge=0, le=65535, description="Port of that address; 0 takes a free one.")
     agent_heartbeat_seconds: float = Field(2.0, gt=0, description="Seconds between two heartbeats.")
+    agent_sample_seconds: float = Field(
+        5.0, ge=0.01, description="Seconds between two measurements of what kernels and devices use."
+    )
     agent_lost_after: float = Field(
         30.0, gt=0, description="Seconds of silence after which an agent gets no new kernels."
+    )
+    idle_check_seconds: float = Field(
+        10.0, gt=0, description="Seconds between two looks for sessions that nobody uses, or that do too little."
     )
     agent_log_bytes_max: int = Field(10 * 1024 * 1024, ge=4096, description="Bytes of output kept for each kernel.")
     agent_kept_days: float = Field(
         7.0, ge=0, le=36500, description="Days for which output and files of ended kernels are kept."
+    )
+    agent_auto_pull: Literal["tag", "digest", "none"] = Field(
+        "tag",
+        description="When an agent fetches an image: if it is missing; if its registry has another by now; never.",
+    )
+    agent_images_bytes_max: int = Field(
+        0, ge=0, description="Bytes of images kept; the longest unused go first, if they can be fetched again. 0: all."
+    )
+    agent_disk_free_min: float = Field(
+        0.0, ge=0, lt=1, description="Part of the disk of the images that is kept free by the same means, e.g. 0.2."
+    )
+    agent_scratch_bytes_max: int = Field(
+        0, ge=0, description="Bytes that the home of a kernel in a container may hold; no limit when 0."
+    )
+    agent_cluster_network: str = Field(
+        "",
+        description="What connects the kernels of a session on several hosts: `overlay` (Docker's swarm), `host` (the "
+        "hosts' own network), or an entry point; none when empty.",
     )
     docker_socket: str = Field("/var/run/docker.sock", description="Unix socket of the Docker daemon.")
 

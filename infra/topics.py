@@ -56,7 +56,7 @@ def all_topics(settings: Settings) -> list[Topic]:
         ),
         Topic(
             TELEMETRY,
-            "heartbeats of agents",
+            "heartbeats of agents, what their kernels and devices use, and how far images have come",
             settings.partitions,
             {"cleanup.policy": "delete", "retention.ms": str(_DAY_MS)},
         ),

@@ -43,8 +43,9 @@ class AgentRow:
     """An agent as the scheduler knows it: `status` is ALIVE, LOST, RETIRED or REMOVED. `excluded`: it gets nothing new.
 
     `slots` and `devices` (slot → device id → units) are what it has, `used` and `devices_used` what of it is given
-    away. `holds` names the claims placed there, as `<attempt>/<session id>`. `last_contact` is its last word in this
-    context; heartbeats are not among them.
+    away, `faults` (by device id) why it does not offer what has failed, `formats` how amounts of a slot are shown.
+    `holds` names the claims placed there, as `<attempt>/<session id>`. `last_contact` is its last word in this context;
+    heartbeats are not among them.
     """
 
     cell: str
@@ -59,6 +60,8 @@ class AgentRow:
     runtime: str
     slots: Json
     devices: Json
+    faults: Json
+    formats: Json
     used: Json
     devices_used: Json
     holds: list[str]
@@ -189,6 +192,8 @@ def _registered(rows: Rows, told: Told, event: AgentRegistered) -> None:
         runtime=profile.runtime,
         slots=dict(profile.slots),
         devices={slot: dict(devices) for slot, devices in profile.devices.items()},
+        faults=dict(profile.faults),
+        formats={slot: each.model_dump(mode="json") for slot, each in profile.formats.items()},
         used=known.used if known else {},
         devices_used=known.devices_used if known else {},
         holds=known.holds if known else [],

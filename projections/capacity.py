@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from domain.slots import minus
 from infra.postgres import Connection
+from projections.table import Json
 
 _OCCUPYING: Final = "ended_at IS NULL AND status <> 'PENDING'"
 
@@ -38,6 +39,11 @@ _FREE_OF: Final = "SELECT resource_group, slots, used FROM agents WHERE status =
 _SLOT_NAMES: Final = """
 SELECT DISTINCT name FROM agents, jsonb_object_keys(slots) AS each(name)
 WHERE status <> 'REMOVED' AND (%(group)s::text IS NULL OR resource_group = %(group)s)"""
+
+
+_SLOT_FORMATS: Final = """
+SELECT DISTINCT ON (slot) slot, told FROM agents, jsonb_each(formats) AS each(slot, told)
+WHERE status <> 'REMOVED' AND (%(group)s::text IS NULL OR resource_group = %(group)s) ORDER BY slot, agent_id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,12 @@ async def slot_names(db: Connection, group: str | None = None) -> frozenset[str]
     """Of which slots any agent has some; of one resource group, or of all."""
     cursor = await db.execute(_SLOT_NAMES, {"group": group})
     return frozenset(name for (name,) in await cursor.fetchall())
+
+
+async def slot_formats(db: Connection, group: str | None = None) -> Mapping[str, Json]:
+    """How amounts of a slot are shown, as the first of the agents says that says so: fields of a `SlotFormat`."""
+    cursor = await db.execute(_SLOT_FORMATS, {"group": group})
+    return {slot: told for slot, told in await cursor.fetchall()}  # noqa: C416 (rows are tuples of any length)
 
 
 async def _held(db: Connection, owner: str, domain: str, project_id: str | None) -> Held:

@@ -36,6 +36,8 @@ class ListedKernel(KernelRow):
     image: str
     architecture: str
     slots: Json
+    shm_bytes: int
+    preopen_ports: list[int]
     domain: str
     user_id: str | None
     requested_at: datetime
@@ -104,7 +106,7 @@ _KERNELS = Listing(
     sql.SQL(
         "SELECT {}, "
         + _DOMAIN
-        + """, u.user_id, s.image, s.architecture, s.slots, s.requested_at,
+        + """, u.user_id, s.image, s.architecture, s.slots, s.shm_bytes, s.preopen_ports, s.requested_at,
         array_position(s.kernels, c.kernel_id) AS place
     FROM kernel_list c JOIN session_list s ON s.owner = c.owner AND s.session_id = c.session_id"""
         + _JOINED

@@ -17,7 +17,8 @@ from projections.table import Index, Json, Table
 @dataclass(slots=True)
 class SessionRow:
     """A session, living or ended. `slots` are per kernel, in units of `domain.slots`; `kernels` in order, main first.
-    `environ` names the variables it was given; their values are in the log only, sealed.
+    `environ` names the variables it was given; their values are in the log only, sealed. `shm_bytes` 0: as the runtime
+    has it.
 
     `domain` and `project`: what they were called when it was requested.
 
@@ -45,6 +46,9 @@ class SessionRow:
     slots: Json
     environ: list[str]
     startup_command: str | None
+    runtime_class: str | None
+    shm_bytes: int
+    preopen_ports: list[int]
     attempt: int
     kernels: list[str]
     requested_at: datetime
@@ -103,6 +107,9 @@ KERNEL_LIST = Table(
 )
 
 
+BEGINNING_MAX = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """`total` counts all that fit the filter; `more` says whether some follow the last of `sessions`."""
@@ -123,7 +130,8 @@ _LAST_BY_NAME = _SESSIONS + sql.SQL("""
 WHERE owner = %s AND name = %s ORDER BY requested_at DESC, session_id DESC LIMIT 1""")
 
 _BY_PREFIX = _SESSIONS + sql.SQL("""
-WHERE owner = %(owner)s AND ended_at IS NULL AND (name LIKE %(prefix)s OR session_id LIKE %(prefix)s) LIMIT 2""")
+WHERE owner = %(owner)s AND ended_at IS NULL AND (name LIKE %(prefix)s OR session_id LIKE %(prefix)s)
+ORDER BY requested_at DESC, session_id DESC LIMIT %(limit)s""")
 
 _FILTER = """
 WHERE (%(owner)s::text IS NULL OR owner = %(owner)s)
@@ -168,11 +176,16 @@ async def by_name(db: Connection, owner: str, name: str) -> SessionRow | None:
 
 async def by_prefix(db: Connection, owner: str, prefix: str) -> SessionRow | None:
     """The owner's one living session whose name or id begins so; None if there is none or more than one."""
+    found = await beginning(db, owner, prefix, limit=2)
+    return found[0] if len(found) == 1 else None
+
+
+async def beginning(db: Connection, owner: str, prefix: str, limit: int = BEGINNING_MAX) -> list[SessionRow]:
+    """The owner's living sessions whose name or id begins so, the youngest first."""
     pattern = prefix.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
     async with db.cursor(row_factory=class_row(SessionRow)) as cursor:
-        await cursor.execute(_BY_PREFIX, {"owner": owner, "prefix": pattern})
-        found = await cursor.fetchall()
-    return found[0] if len(found) == 1 else None
+        await cursor.execute(_BY_PREFIX, {"owner": owner, "prefix": pattern, "limit": limit})
+        return await cursor.fetchall()
 
 
 async def find(db: Connection, owner: str, name_or_id: str) -> SessionRow | None:

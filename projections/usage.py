@@ -14,7 +14,11 @@ from projections.table import Json
 
 @dataclass(frozen=True, slots=True)
 class UsedKernel:
-    """One that ran, with the names that things have now, or, where they are gone, had. `slots`: its own."""
+    """One that ran, with the names that things have now, or, where they are gone, had. `slots`: its own.
+
+    What it used is what was measured last, 0 where that is no longer known: it is kept for some days. Microseconds of
+    processor time, and bytes; memory is the most it had at a time.
+    """
 
     kernel_id: str
     session_id: str
@@ -35,6 +39,10 @@ class UsedKernel:
     status_changed_at: datetime
     started_at: datetime
     ended_at: datetime | None
+    cpu_usec: int
+    memory_bytes: int
+    io_read_bytes: int
+    io_written_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +65,14 @@ _RAN: Final[LiteralString] = """
 _KERNELS: Final[LiteralString] = f"""
 SELECT c.kernel_id, c.session_id, s.name AS session_name, c.runtime_id, c.owner AS access_key, u.email, u.full_name,
     s.project_id, coalesce(p.name, s.project) AS project, coalesce(d.name, s.domain) AS domain, c.agent_id,
-    s.image, s.slots, s.cluster_mode, c.status, c.reason, c.status_changed_at, c.started_at, c.ended_at
+    s.image, s.slots, s.cluster_mode, c.status, c.reason, c.status_changed_at, c.started_at, c.ended_at,
+    coalesce((t.stats #>> '{{kernel,cpu_usec}}')::bigint, 0) AS cpu_usec,
+    greatest((t.stats #>> '{{kernel,memory_bytes_peak}}')::bigint, (t.stats #>> '{{kernel,memory_bytes}}')::bigint, 0)
+        AS memory_bytes,
+    coalesce((t.stats #>> '{{kernel,io_read_bytes}}')::bigint, 0) AS io_read_bytes,
+    coalesce((t.stats #>> '{{kernel,io_written_bytes}}')::bigint, 0) AS io_written_bytes
 FROM kernel_list c
+LEFT JOIN kernel_stats t ON t.kernel_id = c.kernel_id AND t.agent_id = c.agent_id
 JOIN session_list s ON s.owner = c.owner AND s.session_id = c.session_id
 LEFT JOIN directory_projects p ON p.project_id = s.project_id
 LEFT JOIN directory_domains d ON d.number = p.domain_number

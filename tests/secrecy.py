@@ -19,7 +19,7 @@ async def places_of(stack: Stack, secrets: Collection[str]) -> list[str]:
     async for kind, place, text in _everything(stack):
         seen.add(kind)
         found += [f"{secret[:4]}… in {place}" for secret in secrets if secret.encode() in text]
-    assert seen == {"log", "table", "file", "agent"}
+    assert seen == {"log", "table", "file", "agent"}, seen
     return found
 
 
@@ -40,5 +40,6 @@ async def _everything(stack: Stack) -> AsyncIterator[tuple[str, str, bytes]]:
     for file in (settings.data_dir / "logs").glob("*.log"):
         yield "file", file.name, file.read_bytes()
     for file in (settings.data_dir / "agents").rglob("*"):
-        if file.is_file():
-            yield "agent", str(file.relative_to(settings.data_dir)), file.read_bytes()
+        place = file.relative_to(settings.data_dir)
+        if file.is_file() and "home" not in place.parts:  # what a user puts into his home stays there
+            yield "agent", str(place), file.read_bytes()

@@ -1,6 +1,7 @@
 """A Refold of processes on the servers that `infra/test` has started: own topics, own database, a fake agent."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,8 +16,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from pydantic import SecretStr
 
+from domain.messages import AgentId
 from infra.embedded.folder import ports
-from infra.secrets import new_key
+from infra.secrets import agent_key, new_key
 from infra.settings import Settings
 from infra.setup import Admin, set_up
 from infra.signing import KeypairAuth
@@ -81,10 +83,14 @@ async def running_stack(
         await set_up(settings, admin)
         crashes: list[Crash] = []
         async with Supervisor(folder / "logs", crashes.append) as supervisor:
-            keys = {settings.master_key.get_secret_value(), settings.internal_key.get_secret_value()}
+            keys = {
+                settings.master_key.get_secret_value(),
+                settings.internal_key.get_secret_value(),
+                _own_key(settings),
+            }
             stack = Stack(settings, admin, supervisor, crashes, {admin.password, admin.secret_key} | keys)
-            for child, arguments in processes.items():
-                await supervisor.start(_child(child, arguments, _known_to(arguments, settings)))
+            for each, arguments in processes.items():
+                await supervisor.start(child(each, arguments, _known_to(arguments, settings)))
             await _until_ready(stack)
             yield stack
     finally:
@@ -92,12 +98,20 @@ async def running_stack(
 
 
 def _known_to(arguments: Sequence[str], settings: Settings) -> dict[str, str]:
-    """Agents run where people's code runs: they are told nothing that opens secrets."""
-    kept = {"REFOLD_MASTER_KEY", "REFOLD_DATABASE"} if arguments[0] == "agents" else set()
-    return {name: text for name, text in settings.environment().items() if name not in kept}
+    """Agents run where people's code runs: they are told nothing that opens secrets, and no key but their own."""
+    told = settings.environment()
+    if arguments[0] != "agents":
+        return told
+    kept = {"REFOLD_MASTER_KEY", "REFOLD_DATABASE", "REFOLD_INTERNAL_KEY"}
+    return {name: text for name, text in told.items() if name not in kept} | {"REFOLD_AGENT_KEY": _own_key(settings)}
 
 
-def _child(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
+def _own_key(settings: Settings) -> str:
+    return agent_key(settings, AgentId(settings.agent_id or socket.gethostname()))
+
+
+def child(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
+    """`python -m` with these arguments, which knows nothing of our environment but this."""
     base = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     return Child(name, (sys.executable, "-P", "-m", *arguments), env={**base, **environment}, cwd=ROOT)
 

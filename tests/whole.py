@@ -9,17 +9,20 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from agents.daemon import Daemon
-from agents.environ import asking
 from agents.fake import FakeRuntime
 from agents.journal import Journal
+from agents.outfits import Outfits, asking
+from agents.runtime import Runtime
 from domain.context import AnyContext
 from domain.contexts import CONTEXTS
 from domain.messages import AccessKey, AgentId, Command, SessionId
+from domain.outfits import Outfit
+from domain.placements import StartKernel
 from domain.scheduling.messages import AgentProfile
 from domain.session.messages import Limits, RequestSession, Seat, SessionSpec, SetSessionLimits
 from infra.decoding import Told, read_event
 from infra.envelope import Cause, record_of
-from infra.log import Partition, read_until
+from infra.log import Log, Partition, read_until
 from infra.memory_log import MemoryLog
 from infra.sending import Sender
 from infra.settings import Settings
@@ -29,7 +32,11 @@ from workers.shard import Shard
 OWNER = AccessKey("AKIAIOSFODNN7EXAMPLE")
 AGENT = AgentId("agent-1")
 PROFILE = AgentProfile(
-    resource_group="default", slots={"cpu": 8000, "mem": 2**34}, address="http://127.0.0.1:0", runtime="fake"
+    resource_group="default",
+    slots={"cpu": 8000, "mem": 2**34},
+    address="http://127.0.0.1:0",
+    runtime="fake",
+    capabilities=("cluster:single-node", "cluster:multi-node"),
 )
 
 
@@ -42,6 +49,19 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+class Nothing(Outfits):
+    """Where there is no api, kernels are given nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def of(self, order: StartKernel) -> Outfit:  # noqa: ARG002
+        return Outfit()
+
+    async def account(self, task_id: str, image: str) -> None:  # noqa: ARG002
+        return None
+
+
 class Whole:
     """`settings.partitions` is 1: every key is in the one partition."""
 
@@ -49,12 +69,14 @@ class Whole:
         self.settings = Settings.model_validate(
             {"partitions": 1, "agent_heartbeat_seconds": 0.05, "agent_id": AGENT} | settings
         )
-        self.api_url = self.settings.api_url
+        self.api_url: str | None = None
         self.folder = folder
         self.log = MemoryLog(
             {self.settings.topic_prefix + topic.name: topic.partitions for topic in all_topics(self.settings)}
         )
         self.given: list[str] = []
+        self.daemon: Daemon
+        """Of the agent that was started last."""
 
     @asynccontextmanager
     async def shards(self, contexts: Mapping[str, AnyContext] = CONTEXTS, by: str = "worker") -> AsyncIterator[None]:
@@ -62,22 +84,42 @@ class Whole:
             yield
 
     @asynccontextmanager
-    async def agent(self, profile: AgentProfile = PROFILE, **fake: Any) -> AsyncIterator[FakeRuntime]:
-        """An agent that is killed when the block ends: it says no goodbye, and its kernels run on."""
-        runtime = FakeRuntime(self.folder / "runtime", **fake)
-        journal = Journal(self.folder / "journal.sqlite")
-        sender = Sender(self.settings, self.log, "test")
+    async def agent(
+        self, profile: AgentProfile = PROFILE, *, host: str = "", log: Log | None = None, **fake: Any
+    ) -> AsyncIterator[FakeRuntime]:
+        """An agent that is killed when the block ends: it says no goodbye, and its kernels run on.
+
+        `host`: which of several it is started on. `log`: how it reaches the log.
+        """
+        runtime = FakeRuntime(self.folder / host / "runtime", **fake)
+        async with self.agent_with(runtime, profile, host=host, log=log):
+            yield runtime
+
+    @asynccontextmanager
+    async def agent_with(
+        self, runtime: Runtime, profile: AgentProfile = PROFILE, *, host: str = "", log: Log | None = None
+    ) -> AsyncIterator[None]:
+        """The same, with another runtime, which is left open."""
+        journal = Journal(self.folder / host / "journal.sqlite")
+        log = log or self.log
+        sender = Sender(self.settings, log, "test")
         try:
-            async with asking(self.settings, self.api_url) as environs:
-                daemon = Daemon(self.settings, AGENT, profile, self.log, sender, runtime, environs, journal)
-                async with _running(daemon.run()):
-                    yield runtime
+            async with self._outfits() as outfits:
+                self.daemon = Daemon(self.settings, AGENT, profile, log, sender, runtime, outfits, journal)
+                async with _running(self.daemon.run()):
+                    yield
         finally:
             for task in asyncio.all_tasks():
                 if task.get_name().startswith("kernel "):
                     task.cancel()
             await asyncio.sleep(0)
             journal.close()
+
+    @asynccontextmanager
+    async def _outfits(self) -> AsyncIterator[Outfits]:
+        """Those of the api, if there is one."""
+        async with asking(self.settings, AGENT, self.api_url or "http://nowhere") as outfits:
+            yield outfits if self.api_url else Nothing()
 
     async def give(self, context: str, command: Command, name: str | None = None) -> str:
         """Append a command; its id."""

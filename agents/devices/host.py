@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from agents.devices.plugin import (
 from agents.devices.sharing import sharing_of
 from agents.devices.topology import read_topology
 from domain.messages import Refused
+from domain.scheduling.messages import SlotFormat
 from domain.slots import WHOLE, is_whole, parse, show
 from infra.settings import Settings
 
@@ -37,13 +39,20 @@ ENTRY_POINTS = "refold.devices"
 
 
 class HostDevices:
-    """Nothing until `open`. `slots` and `devices` are then what the agent's profile says of them."""
+    """Nothing until `open`. `slots` and `devices` are then what the agent's profile says of them, and `faults` why
+    devices that are here are not offered."""
 
     def __init__(self) -> None:
         self._plugins: list[DevicePlugin] = []
         self._owner: dict[str, DevicePlugin] = {}
+        self._offers: list[tuple[DevicePlugin, Offer]] = []
+        self._chosen: Mapping[str, int] | None = None
         self.slots: dict[str, int] = {}
         self.devices: dict[str, dict[str, int]] = {}
+        self.faults: dict[str, str] = {}
+        self.formats: dict[str, SlotFormat] = {}
+        self._noted: dict[str, Health] = {}
+        """What the log has been told."""
 
     async def open(self, plugins: Sequence[DevicePlugin], chosen: Mapping[str, int] | None = None) -> None:
         """Asks every plugin for what there is, and leaves out what has failed. `chosen` offers these slots only, and
@@ -62,8 +71,10 @@ class HostDevices:
                         f"{type(other).__name__} and {type(plugin).__name__} both offer {slot}: "
                         "name one of them only in REFOLD_AGENT_DEVICE_PLUGINS and REFOLD_AGENT_MOCK_DEVICES"
                     )
-            offer = Offer(await _usable(plugin, offer.devices), offer.amounts)
-            self._add(offer if chosen is None else _chosen(offer, chosen))
+            self._offers.append((plugin, offer))
+            self.formats |= offer.formats
+        self._chosen = chosen
+        await self.look_again()
         for slot, units in (chosen or {}).items():
             if units and slot not in self._owner:
                 raise Misconfigured(
@@ -73,11 +84,40 @@ class HostDevices:
                 wanted, found = show({slot: units})[slot], show({slot: there})[slot]
                 raise Misconfigured(f"REFOLD_AGENT_SLOTS: {wanted} of {slot}, but there is {found}")
 
-    def _add(self, offer: Offer) -> None:
-        self.slots |= offer.amounts
-        for device in offer.devices:
-            self.devices.setdefault(device.slot, {})[device.device_id] = device.units
-            self.slots[device.slot] = self.slots.get(device.slot, 0) + device.units
+    async def look_again(self) -> bool:
+        """Leave out what has failed meanwhile, take in what has recovered, and say whether that changed anything.
+
+        Cheap enough for every few seconds.
+        """
+        faults: dict[str, str] = {}
+        slots: dict[str, int] = {}
+        devices: dict[str, dict[str, int]] = {}
+        for plugin, offer in self._offers:
+            usable = Offer(await self._usable(plugin, offer.devices, faults), offer.amounts)
+            here = usable if self._chosen is None else _chosen(usable, self._chosen)
+            slots |= here.amounts
+            for device in here.devices:
+                devices.setdefault(device.slot, {})[device.device_id] = device.units
+                slots[device.slot] = slots.get(device.slot, 0) + device.units
+        for device_id in self.faults.keys() - faults.keys():
+            _log.info("a device has recovered", device=device_id)
+            del self._noted[device_id]
+        before = (self.slots, self.devices, self.faults)
+        self.slots, self.devices, self.faults = slots, devices, faults
+        return before != (slots, devices, faults)
+
+    async def _usable(
+        self, plugin: DevicePlugin, devices: Sequence[Device], faults: dict[str, str]
+    ) -> Sequence[Device]:
+        """Those that have not failed; of the others, why is noted in `faults`."""
+        known = await plugin.health() if devices else {}
+        for device_id, health in known.items():
+            if health.condition is Condition.FAILED:
+                faults[device_id] = health.reason
+            if self._noted.get(device_id) != health:
+                _log.warning("a device is not fine", device=device_id, condition=health.condition, reason=health.reason)
+                self._noted[device_id] = health
+        return [device for device in devices if device.device_id not in faults]
 
     def grant(self, given: Given) -> Grant:
         """What all plugins say of what is theirs, as one. Raises NoSuchDevice."""
@@ -174,20 +214,10 @@ def _accelerators(settings: Settings) -> Sequence[DevicePlugin]:
             raise Misconfigured(f"REFOLD_AGENT_DEVICE_PLUGINS: no device plugin {name} is installed")
         plugins.append(makers[name](settings))
     if settings.agent_mock_devices:
-        declared = read_mock_file(Path(settings.agent_mock_devices))
-        plugins.append(Mock(declared, sharing_of(settings.agent_accelerators, declared.slot_name)))
+        again = partial(read_mock_file, Path(settings.agent_mock_devices))
+        declared = again()
+        plugins.append(Mock(declared, sharing_of(settings.agent_accelerators, declared.slot_name), again=again))
     return plugins
-
-
-async def _usable(plugin: DevicePlugin, devices: Sequence[Device]) -> Sequence[Device]:
-    known = await plugin.health() if devices else {}
-    for device_id, health in known.items():
-        _log.warning("a device is not fine", device=device_id, condition=health.condition, reason=health.reason)
-    return [
-        device
-        for device in devices
-        if device.device_id not in known or known[device.device_id].condition is not Condition.FAILED
-    ]
 
 
 def _chosen(offer: Offer, chosen: Mapping[str, int]) -> Offer:

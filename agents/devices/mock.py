@@ -2,7 +2,8 @@
 
 The file is TOML, in the format of the reference's mock accelerator: `slot_name`, `device_plugin_name`, `formats`,
 `attributes`, `devices`. Two tables are ours. With `statistics = { load = 0.7 }` the devices look alive, as if they
-were used that much; else they are idle. A device with `fault = "…"` has failed, for that reason.
+were used that much; else they are idle. A device with `fault = "…"` has failed, for that reason, also if that is
+written there while the agent runs.
 
     slot_name = "cuda"
     device_plugin_name = "CUDADevice"
@@ -13,6 +14,7 @@ were used that much; else they are idle. A device with `fault = "…"` has faile
 A kernel finds its devices in BACKENDAI_MOCK_CUDA_DEVICES, and as many as it is in BACKENDAI_MOCK_CUDA_DEVICE_COUNT.
 """
 
+import asyncio
 import math
 import time
 import tomllib
@@ -25,6 +27,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from agents.devices.plugin import Condition, Device, DeviceUsage, Given, Grant, Health, Misconfigured, Offer
 from agents.devices.sharing import Sharing, Size, explained, limits
+from domain.scheduling.messages import SlotFormat
 from domain.slots import WHOLE
 
 IDLE_WATTS, BUSY_WATTS = 60.0, 400.0
@@ -39,16 +42,16 @@ class NumberFormat(_Table):
     """How amounts of a slot are shown: in powers of 1024 or of 1000, rounded to so many places."""
 
     binary: bool
-    round_length: int = Field(ge=0)
+    round_length: int = Field(ge=0, le=16)
 
 
 class Format(_Table):
     """How a slot is shown."""
 
-    display_icon: str
-    display_unit: str
-    human_readable_name: str
-    description: str
+    display_icon: str = Field(max_length=64)
+    display_unit: str = Field(max_length=32)
+    human_readable_name: str = Field(max_length=64)
+    description: str = Field(max_length=256)
     number_format: NumberFormat
 
 
@@ -112,25 +115,36 @@ def read_mock_file(path: Path) -> MockFile:
 
 
 class Mock:
-    """Offers what a file declares. `clock` makes statistics move."""
+    """Offers what a file declares. `clock` makes statistics move; `again` reads the file once more, for its faults."""
 
     def __init__(
-        self, declared: MockFile, sharing: Sharing | None = None, *, clock: Callable[[], float] = time.time
+        self,
+        declared: MockFile,
+        sharing: Sharing | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        again: Callable[[], MockFile] | None = None,
     ) -> None:
         self.name = declared.slot_name
         self._file = declared
         self._sharing = sharing or Sharing()
         self._clock = clock
+        self._again = again
         self._devices = [self._device(index, device) for index, device in enumerate(declared.devices)]
 
     async def offer(self) -> Offer:
         """The same every time."""
-        return Offer([device for device in self._devices if device.units])
+        devices = [device for device in self._devices if device.units]
+        told = {f"{self.name}.{kind}": _shown(each) for kind, each in self._file.formats.items()}
+        return Offer(devices, formats={slot: told[slot] for slot in {each.slot for each in devices} if slot in told})
 
     async def health(self) -> Mapping[str, Health]:
-        """The faults of the file."""
-        declared = zip(self._devices, self._file.devices, strict=True)
-        return {here.device_id: Health(Condition.FAILED, there.fault) for here, there in declared if there.fault}
+        """The faults of the file, as it is now: devices fail and recover by an editor. Raises Misconfigured."""
+        now = self._file if self._again is None else await asyncio.to_thread(self._again)
+        if len(now.devices) != len(self._devices):
+            raise Misconfigured("the file of mock devices has other devices than when the agent started")
+        told = zip(self._devices, now.devices, strict=True)
+        return {here.device_id: Health(Condition.FAILED, there.fault) for here, there in told if there.fault}
 
     async def read_stats(self) -> Mapping[str, DeviceUsage]:
         """A smooth wave for each device, at a place of its own in it. The same at the same time on every host."""
@@ -189,3 +203,14 @@ class Mock:
             power_watts_max=BUSY_WATTS,
             temperature_celsius=round(IDLE_CELSIUS + (BUSY_CELSIUS - IDLE_CELSIUS) * busy, 1),
         )
+
+
+def _shown(declared: Format) -> SlotFormat:
+    return SlotFormat(
+        human_readable_name=declared.human_readable_name,
+        description=declared.description,
+        display_unit=declared.display_unit,
+        display_icon=declared.display_icon,
+        binary=declared.number_format.binary,
+        round_length=declared.number_format.round_length,
+    )

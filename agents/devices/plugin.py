@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from domain.scheduling.messages import SlotFormat
+
 
 class DeviceFailure(Exception):
     """Anything devices can answer instead of doing what was asked."""
@@ -63,6 +65,8 @@ class Offer:
     devices: Sequence[Device] = ()
     amounts: Mapping[str, int] = field(default_factory=dict)
     """Slots that are amounts only, in units of `domain.slots`."""
+    formats: Mapping[str, SlotFormat] = field(default_factory=dict)
+    """How amounts of its slots are shown, where it says."""
 
 
 class Condition(StrEnum):

@@ -62,11 +62,14 @@ Terminals
 `terminal-restart`  terminal: the shell is ended, another starts
 `terminal-close`    terminal
 
+`ping`  somebody is there: the kernel is in use
+
 Services
 --------
 `service-start`  service, ports, arguments, environ, wait_ms (30,000, at most 600,000)
     → service, ports, running, starts, exitCode. Answers once the first port is open
 `service-stop`   service
+                 `sshd` and `ttyd` are the runner's own (`sshd.py`, `web_terminal.py`), where it was told to have them
 `services`       names → services: those that were started; definitions: of these names, by name, as far as they
                  have one: url_template, allowed_arguments, allowed_envs
 
@@ -96,8 +99,14 @@ Files         outside-home, no-such-path, not-a-folder, is-a-folder, not-a-file,
 Other kernels
 =============
 
-Any kernel of Jupyter that the image has serves query mode with `--jupyter-kernel NAME`, if the Python at
-`--runtime-path` has `jupyter_client` (`jupyter.py`). What is neither: a mode is an `Executor` (`runs.py`), which
-carries out one run at a time, tells the run what was printed, which step ended and what is asked, and can
-interrupt and kill. A program that speaks the lines described in `interpreter.py` needs not even that.
+Batch mode runs anything. Query mode is Python's, unless a label of the image names what runs the code instead:
+
+    refold.query.command          a program and its arguments, quoted as for a shell (`--query-command`). It speaks
+                                  the lines of `interpreter.py`: some forty lines of code in any language
+    refold.query.jupyter-kernel   name of a kernel of Jupyter that the image has (`--jupyter-kernel`), if the Python
+                                  at `ai.backend.runtime-path` has `jupyter_client` (`jupyter.py`)
+
+`ai.backend.features` must contain `query`, if it is there. Execution by another way altogether is an `Executor`
+(`runs.py`), which carries out one run at a time, tells the run what was printed, which step ended and what is
+asked, and can interrupt and kill.
 """

@@ -117,8 +117,8 @@ class Session:
 
 
 def main() -> None:
-    """Until the runner is gone. The arguments: where requests come from, where replies go."""
-    requests, replies = int(sys.argv[4]), int(sys.argv[5])
+    """Until the runner is gone. The last arguments: where requests come from, where replies go."""
+    requests, replies = map(int, sys.argv[-2:])
     for file in (requests, replies):
         os.set_inheritable(file, False)
     sys.argv[:] = [""]

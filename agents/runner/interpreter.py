@@ -1,19 +1,42 @@
-"""Query mode, the runner's side: a Python that lives on between runs, in a process of its own.
+"""Query mode, the runner's side: a program that lives on between runs, in a process of its own.
 
-The child (`child.py`) has its standard output and error on pipes of their own, so that also what a C library
-or a subprocess prints is seen, and talks with us over two more, one JSON object a line:
+It is the child here: our own Python (`child.py`), one that has a kernel of Jupyter do the work (`jupyter.py`), or
+any other that keeps to what follows.
 
-    to the child     {"run": code, "name": file name in tracebacks}   {"complete": code}   {"line": text, "ask": n}
-    from the child   {"ready": true}   {"began": true}   {"ended": true}   {"completions": [...]}
-                     {"ask": n, "is_password": bool}   {"show": [kind, content]}
 
-The child waits for one pipe to be read empty before it uses another or starts a program, so the order of arrival
-is the order in which things were printed and shown. (What such a program prints on both streams at once is told
-apart, but not put in order.) An interrupt is a SIGINT to the child's process group, once it said that
-it began. A child that dies ends the run it was at with its exit code and a sentence on stderr; the next run
-gets a new one.
+The query protocol, version 1
+=============================
 
-The child may as well be `jupyter.py`, which speaks the same and has a kernel of Jupyter do the work.
+The child is started when it is first needed, in the session's home folder, as the first of a process group. Its
+last two arguments are numbers of open files: from the first it reads what is asked of it, to the second it writes
+what it has to say, one JSON object a line, in UTF-8. Its standard output and error are pipes of their own, so that
+also what a C library or a subprocess prints is seen; its standard input is empty. It keeps none of the four for the
+programs it starts but output and error.
+
+To the child, one at a time, the next one when the last is answered:
+
+    {"run": code, "name": name}   run this; `name` is a file name for tracebacks. Answered by `began` once an
+                                  interrupt would reach the code, and by `ended` when it is over, whatever came of
+                                  it: errors are printed to stderr
+    {"complete": code}            what the code up to the cursor may go on as. Answered by `completions`
+    {"line": text, "ask": n}      the answer to the question of that number, without a newline
+
+From the child:
+
+    {"ready": true}               first of all, within a minute: it waits for work
+    {"began": true}   {"ended": true}   {"completions": [name, …]}
+    {"ask": n, "is_password": bool}   the code waits for a line; n counts up. The prompt, if there is one, was printed
+    {"show": ["html", text]}      a value that is more than text; or "media", [type, data], where data of a text or XML
+                                  type (SVG) is plain, and else a data URI
+
+Unknown messages and fields are to be passed over. When the first file ends, the runner is gone, and the child ends.
+
+*State* is the child's: what a run defines is there in the next one. *Echo*: it prints the value of a last expression
+by itself. *Interrupt*: SIGINT to its process group, at most once it said `began`; then the code ends, and the child
+says `ended`. One that does not is killed some seconds later. *Death*: it ends the run with the child's exit code and a
+sentence on stderr, and the next run gets a new child. *Order*: the four pipes are read independently. Who cares for the
+order of what is printed and shown waits until one pipe is read empty (FIONREAD on the writing end) before it writes to
+another or starts a program that prints, as `channel.py` does; else only the order within each holds.
 """
 
 from __future__ import annotations
@@ -33,8 +56,8 @@ from .processes import Process, Processes, Pump, close_all
 from .run import Run
 
 START_SECONDS_MAX = 60.0  # a cold disk, a host with many containers that start at once
-COMPLETE_SECONDS_MAX = 1.0
-JUPYTER_COMPLETE_SECONDS_MAX = 10.0  # it may load a library for it the first time
+OWN_COMPLETE_SECONDS_MAX = 1.0
+COMPLETE_SECONDS_MAX = 10.0  # Jupyter's may load a library for it the first time
 COMPLETIONS_MAX = 1000
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -44,14 +67,29 @@ BOOTSTRAP = (
 )
 
 
-class Interpreter:
-    """One child at a time, started when it is first needed."""
+def own_child(python: str) -> Sequence[str]:
+    """The command of a Python that is run by this one."""
+    return [python, "-c", BOOTSTRAP, *os.path.split(HERE), "child"]
 
-    def __init__(self, processes: Processes, python: str, folder: str, jupyter_kernel: str | None = None) -> None:
+
+def jupyter_child(python: str, kernel: str) -> Sequence[str]:
+    """The command of a Python that has a kernel of Jupyter of that name do the work."""
+    return [python, "-c", BOOTSTRAP, *os.path.split(HERE), "jupyter", kernel]
+
+
+class Interpreter:
+    """One child at a time, started when it is first needed. `child`: its command, without the two numbers."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        child: Sequence[str],
+        folder: str,
+        complete_seconds: float = COMPLETE_SECONDS_MAX,
+    ) -> None:
         self._processes = processes
-        self._jupyter_kernel = jupyter_kernel
-        self._complete_seconds = COMPLETE_SECONDS_MAX if jupyter_kernel is None else JUPYTER_COMPLETE_SECONDS_MAX
-        self._python = python
+        self._child = child
+        self._complete_seconds = complete_seconds
         self._folder = folder
         self._turn = asyncio.Lock()
         self._run: Run | None = None
@@ -131,7 +169,7 @@ class Interpreter:
         from_child, replies = os.pipe()
         printed, stdout = os.pipe()
         complained, stderr = os.pipe()
-        command = [self._python, "-c", BOOTSTRAP, *os.path.split(HERE), *self._side(requests, replies)]
+        command = [*self._child, str(requests), str(replies)]
         try:
             self._process = self._processes.start(
                 command, folder=self._folder, stdout=stdout, stderr=stderr, pass_fds=(requests, replies)
@@ -155,13 +193,7 @@ class Interpreter:
             self.kill()
         if await ready is None:
             exit_code = self._buried()
-            raise Failure("cannot-run", f"{self._python}: the interpreter did not start, it {_end(exit_code)}")
-
-    def _side(self, requests: int, replies: int) -> Sequence[str]:
-        """Which module is run on the other side, and with what."""
-        if self._jupyter_kernel is None:
-            return ["child", str(requests), str(replies)]
-        return ["jupyter", str(requests), str(replies), self._jupyter_kernel]
+            raise Failure("cannot-run", f"{self._child[0]}: the interpreter did not start, it {_end(exit_code)}")
 
     async def _ask_child(self, message: Object | None) -> Object | None:
         """Its answer; None if it died instead."""

@@ -107,8 +107,8 @@ class Kernel:
 
 
 def main() -> None:
-    """Until the runner is gone. The arguments: where requests come from, where replies go, which kernel."""
-    requests, replies, name = int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
+    """Until the runner is gone. The last arguments: which kernel, where requests come from, where replies go."""
+    name, requests, replies = sys.argv[-3], int(sys.argv[-2]), int(sys.argv[-1])
     for file in (requests, replies):
         os.set_inheritable(file, False)
     channel = Channel(replies)

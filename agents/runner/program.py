@@ -1,11 +1,13 @@
 """The runner from its start to its exit: arguments, bootstrap, socket, main command, signals.
 
-    1  the bootstrap scripts run, one after the other; one that fails is logged and keeps nobody waiting
-    2  the socket is there: the kernel is ready
-    3  the main command runs, if there is one, with its output as the kernel's own; when it ends, the runner
+    1  the image's bootstrap scripts run, one after the other; one that fails is logged and keeps nobody waiting
+    2  what the kernel was given is put where its user expects it (`settling.py`)
+    3  the owner's bootstrap script runs, if there is one; where it fails, the kernel ends with its exit code
+    4  the socket is there: the kernel is ready
+    5  the main command runs, if there is one, with its output as the kernel's own; when it ends, the runner
        ends with its exit code (128 + n by signal n, 127 where there is no such command)
-    4  without one, the runner waits for a signal, and ends with 128 + its number
-    5  whatever still runs is ended
+    6  without one, the runner waits for a signal, and ends with 128 + its number
+    7  whatever still runs is ended
 
 Signals go to the main command's process group; what that makes of them is its affair. Whoever stops the
 kernel has a grace of its own and a SIGKILL after it.
@@ -17,26 +19,32 @@ import argparse
 import asyncio
 import os
 import platform
+import shlex
 import shutil
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from .batch import Batch, shell
-from .failures import CannotRun
-from .interpreter import Interpreter
+from .failures import CannotRun, Failure
+from .interpreter import OWN_COMPLETE_SECONDS_MAX, Interpreter, jupyter_child, own_child
 from .paths import Home
 from .processes import Process, Processes
 from .runs import Executor, Runs
-from .services import Services
+from .services import Intrinsic, Services
 from .serving import Serving
+from .settling import settle
+from .sshd import Sshd
 from .templates import log
 from .terminals import Terminals
+from .web_terminal import WebTerminal
 
 PROTOCOL = 1
 BOOTSTRAP_SECONDS_MAX = 300.0
+OWNERS_BOOTSTRAP_SECONDS_MAX = 1500.0  # the control plane gives a start half an hour in all
+SSH_PORT = 2200
 END_SECONDS = 2.0  # for what still runs when the kernel ends
 UPLOAD_BYTES_MAX = 1024 * 1024
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -67,11 +75,22 @@ class Kernel:
         self._stopped: asyncio.Future[int] = loop.create_future()
         for number in FORWARDED:
             loop.add_signal_handler(number, self._signalled, number)
+        if self._arguments.ssh:  # behind all else: the image's own go before
+            os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:{self._arguments.ssh}/bin"
+        self._intrinsic = self._intrinsic_services()
         try:
             for script in self._arguments.bootstrap:
-                await self._bootstrap(script)
+                await self._bootstrap(script, BOOTSTRAP_SECONDS_MAX)
             if self._stopped.done():
                 return self._stopped.result()
+            settle(self._arguments.config, self._home)
+            owners = os.path.join(self._arguments.config, "given", "bootstrap.sh")
+            exit_code = await self._bootstrap(owners, OWNERS_BOOTSTRAP_SECONDS_MAX)
+            if self._stopped.done():
+                return self._stopped.result()
+            if exit_code != 0:
+                return exit_code
+            await self._await_peers()
             with _socket(self._arguments.socket) as listening:
                 server = await asyncio.start_unix_server(self._serving().connected, sock=listening, limit=1024 * 1024)
                 try:
@@ -102,30 +121,49 @@ class Kernel:
         elif number in ENDING and not self._stopped.done():
             self._stopped.set_result(128 + number)
 
-    async def _bootstrap(self, script: str) -> None:
+    async def _bootstrap(self, script: str, seconds_max: float) -> int:
+        """Its exit code; 0 where there is no such script."""
         if self._stopped.done() or not os.access(script, os.F_OK):
-            return
+            return 0
         command = (script,) if os.access(script, os.X_OK) else (shell(), script)
         try:
             process = self._processes.start(command, folder=self._home)
         except CannotRun as failure:
             log(f"bootstrap script: {failure.why}")
-            return
+            return failure.exit_code
         waiting = {process.ended, self._stopped}
-        await asyncio.wait(waiting, timeout=BOOTSTRAP_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED)
         if process.lives:
             process.signal_group(signal.SIGKILL)
         exit_code = await process.ended
         if exit_code != 0:
             log(f"bootstrap script {script} ended with exit code {exit_code}")
+        return exit_code
+
+    def _intrinsic_services(self) -> Mapping[str, Intrinsic]:
+        arguments = self._arguments
+        if not arguments.ssh:
+            return {}
+        scratch = os.path.dirname(os.path.abspath(arguments.socket))
+        return {"sshd": Sshd(self._processes, arguments.ssh, arguments.config, scratch)}
+
+    async def _await_peers(self) -> None:
+        """The other kernels of a session ask nobody before they log in."""
+        sshd = self._intrinsic.get("sshd")
+        try:
+            if sshd is not None and os.access(os.path.join(self._arguments.config, "ssh", "config"), os.F_OK):
+                await sshd.start(SSH_PORT)
+        except Failure as failure:
+            log(f"the other kernels cannot log in here: {failure.why}")
 
     def _serving(self) -> Serving:
         arguments, processes = self._arguments, self._processes
         python = _runtime(arguments)
         executors: dict[str, Executor] = {}
         interpreter = None
-        if "query" in arguments.modes and (arguments.runtime_type == "python" or arguments.jupyter_kernel):
-            interpreter = Interpreter(processes, python, self._home, arguments.jupyter_kernel)
+        if "query" in arguments.modes:
+            interpreter = self._interpreter(python)
+        if interpreter is not None:
             executors["query"] = interpreter
         if "batch" in arguments.modes:
             executors["batch"] = Batch(processes, self._home, arguments.runtime_type, python)
@@ -136,15 +174,35 @@ class Kernel:
             "home": self._home,
             "modes": sorted(executors),
         }
+        terminals = Terminals(processes, self._home)
+        intrinsic = {
+            **self._intrinsic,
+            **({"ttyd": WebTerminal(terminals, arguments.web_terminal)} if arguments.web_terminal else {}),
+        }
         return Serving(
             Runs(executors, os.path.join(self._home, OUTPUT_FOLDER)),
             interpreter,
-            Terminals(processes, self._home),
-            Services(processes, self._home, arguments.service_defs, python),
+            terminals,
+            Services(processes, self._home, arguments.service_defs, python, intrinsic),
             Home(self._home),
             upload_bytes_max=arguments.upload_bytes_max,
             greeting=greeting,
         )
+
+    def _interpreter(self, python: str) -> Interpreter | None:
+        """None where nothing here runs code line by line."""
+        arguments = self._arguments
+        if arguments.query_command:
+            try:
+                return Interpreter(self._processes, shlex.split(arguments.query_command), self._home)
+            except ValueError as error:
+                log(f"there is no query mode: {arguments.query_command[:200]!r} is no command: {error}")
+                return None
+        if arguments.jupyter_kernel:
+            return Interpreter(self._processes, jupyter_child(python, arguments.jupyter_kernel), self._home)
+        if arguments.runtime_type == "python":
+            return Interpreter(self._processes, own_child(python), self._home, OWN_COMPLETE_SECONDS_MAX)
+        return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -154,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runtime-type", default="python", help="the image's: python has query mode; python, c and cpp their own build"
     )
+    parser.add_argument("--query-command", help="query mode by this program, which speaks as `interpreter.py` says")
     parser.add_argument(
         "--jupyter-kernel", help="query mode by this kernel of Jupyter, where --runtime-path has jupyter_client"
     )
@@ -166,6 +225,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--bootstrap", action="append", default=[], help="script that runs first; skipped if it is not there"
+    )
+    parser.add_argument("--config", default="/home/config", help="folder of what the kernel was given")
+    parser.add_argument("--ssh", help="folder with OpenSSH's programs in bin/: with them there is a service sshd")
+    parser.add_argument(
+        "--web-terminal", metavar="ADDRESS", help="have a service ttyd there: a shell for whoever reaches its port"
     )
     parser.add_argument("--upload-bytes-max", type=int, default=UPLOAD_BYTES_MAX, help="size of one uploaded file")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the main command of a batch session")

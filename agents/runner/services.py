@@ -10,6 +10,8 @@ A definition is `<name>.json` in one of the folders given, the first that has it
 
 Starting a service that runs is starting it once; one that died is started again the next time it is wanted.
 A port that somebody listens on already needs no definition: the user started it, and it is there.
+
+What the runner brings itself is intrinsic (`sshd.py`), and nobody can define it otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from .batch import shell
 from .failures import CannotRun, Failure
@@ -33,6 +35,16 @@ POLL_SECONDS = 0.05
 CONNECT_SECONDS_MAX = 1.0
 STOP_SECONDS_MAX = 3.0
 NAME_LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+class Intrinsic(Protocol):
+    """A service that every kernel has, whatever its image brings."""
+
+    async def start(self, port: int) -> None:
+        """Listens there when it returns. Starting it twice is starting it once."""
+
+    async def stop(self) -> None:
+        """Ends what goes on; it can be started again."""
 
 
 class Service:
@@ -65,8 +77,16 @@ class Service:
 class Services:
     """By name."""
 
-    def __init__(self, processes: Processes, folder: str, definitions: Sequence[str], runtime_path: str) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        folder: str,
+        definitions: Sequence[str],
+        runtime_path: str,
+        intrinsic: Mapping[str, Intrinsic],
+    ) -> None:
         self._processes = processes
+        self._intrinsic = intrinsic
         self._folder = folder
         self._definitions = definitions
         self._runtime_path = runtime_path
@@ -82,6 +102,10 @@ class Services:
     ) -> Object:
         """Returns once its first port is open."""
         _check(name)
+        own = self._intrinsic.get(name)
+        if own is not None:
+            await own.start(ports[0])
+            return {"service": name, "ports": list(ports), "running": True, "starts": 1, "exitCode": None}
         service = self._services.get(name)
         if service is None:
             service = self._services[name] = Service(name, ports)
@@ -93,6 +117,10 @@ class Services:
 
     async def stop(self, name: str) -> None:
         """Stopping what does not run is done already."""
+        own = self._intrinsic.get(name)
+        if own is not None:
+            await own.stop()
+            return
         service = self._services.get(name)
         if service is None or service.process is None:
             return

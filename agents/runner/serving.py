@@ -58,6 +58,7 @@ class Serving:
             "terminal-read": self._read_terminal,
             "terminal-write": self._write_terminal,
             "terminal-resize": self._resize_terminal,
+            "ping": self._ping,
             "terminal-restart": self._restart_terminal,
             "terminal-close": self._close_terminal,
             "service-start": self._start_service,
@@ -173,6 +174,9 @@ class Serving:
     async def _resize_terminal(self, args: Arguments, _: bytes, __: object) -> Frame:
         rows, cols = _size(args)
         self._terminals.find(args.text("terminal")).resize(rows, cols)
+        return {}, b""
+
+    async def _ping(self, _: Arguments, __: bytes, ___: object) -> Frame:
         return {}, b""
 
     async def _restart_terminal(self, args: Arguments, _: bytes, __: object) -> Frame:

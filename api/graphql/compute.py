@@ -1,19 +1,24 @@
 """What is asked for: agents, sessions, and the containers that are a session's kernels on agents."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import strawberry
 
+from api import stats
 from api.graphql.asking import Info
+from api.graphql.idling import checks_of
 from api.graphql.lists import statuses
 from api.graphql.scalars import UUID, BigInt, JSONString, shown
 from api.images import shown_services
 from domain.slots import Slots, total
+from infra.live_stats import HostMeasured, Measured
 from projections.agents import AgentRow
 from projections.compute_sessions import ListedKernel, ListedSession
 
 _MEBI: Final = 2**20
+_PULLING: Final = "PULLING"
 _HOLDING_NOTHING: Final = frozenset({"PENDING", "CANCELLED", "TERMINATED", "ERROR"})
 """Statuses of sessions and kernels."""
 
@@ -36,23 +41,44 @@ class ComputeContainer:
     status: str | None
     status_changed: datetime | None
     status_info: str | None
-    status_data: JSONString | None
     created_at: datetime | None
     terminated_at: datetime | None
     container_id: str | None
     occupied_slots: JSONString | None
     resource_opts: JSONString | None
-    live_stat: JSONString | None
-    last_stat: JSONString | None
     preopen_ports: list[int] | None
 
     @strawberry.field
     async def agent(self, info: Info) -> str | None:
         return self.row.agent_id if info.context.sight.everything else None
 
+    @strawberry.field
+    async def status_data(self, info: Info) -> JSONString | None:
+        """How it ended; and while its image is on its way, how many bytes of it have come."""
+        if self.row.ended_at is not None:
+            return JSONString({"message": self.row.message, "exit_code": self.row.exit_code})
+        return JSONString(await _pulled([self.row], info))
+
+    @strawberry.field
+    async def live_stat(self, info: Info) -> JSONString | None:
+        """What it uses now; null for one that does not run, or of which nothing has been heard yet."""
+        measured = await self._measured(info)
+        runs = self.row.ended_at is None and measured is not None and measured.incarnation == self.row.incarnation
+        return JSONString(stats.of_kernel(measured)) if measured is not None and runs else None
+
+    @strawberry.field
+    async def last_stat(self, info: Info) -> JSONString | None:
+        """What was measured of it last, also after its end, for some days."""
+        measured = await self._measured(info)
+        return None if measured is None else JSONString(stats.of_kernel(measured))
+
+    async def _measured(self, info: Info) -> Measured | None:
+        if self.row.agent_id is None:
+            return None
+        return await info.context.loaders.stats_of_kernels.load((self.row.kernel_id, self.row.agent_id))
+
     @classmethod
     def of(cls, row: ListedKernel) -> "ComputeContainer":
-        nothing = JSONString({})
         return cls(
             row=row,
             id=UUID(row.kernel_id),
@@ -68,15 +94,12 @@ class ComputeContainer:
             status=row.status,
             status_changed=row.status_changed_at,
             status_info=row.reason,
-            status_data=JSONString({"message": row.message, "exit_code": row.exit_code} if row.ended_at else {}),
             created_at=row.requested_at,
             terminated_at=row.ended_at,
             container_id=row.runtime_id,
             occupied_slots=shown(row.slots if _holds(row.status) else {}),
-            resource_opts=nothing,
-            live_stat=nothing,
-            last_stat=nothing,
-            preopen_ports=[],
+            resource_opts=_options(row.shm_bytes),
+            preopen_ports=row.preopen_ports if row.role == "main" else [],
         )
 
 
@@ -110,7 +133,6 @@ class ComputeSession:
     status: str | None
     status_changed: datetime | None
     status_info: str | None
-    status_data: JSONString | None
     created_at: datetime | None
     terminated_at: datetime | None
     starts_at: datetime | None
@@ -125,7 +147,20 @@ class ComputeSession:
     requested_slots: JSONString | None
     num_queries: BigInt | None
     abusing_reports: list[JSONString] | None
-    idle_checks: JSONString | None
+
+    @strawberry.field
+    async def status_data(self, info: Info) -> JSONString | None:
+        """How it ended; and while images of it are on their way, how many bytes of all of them have come."""
+        if self.row.exit_code is not None:
+            return JSONString({"exit_code": self.row.exit_code})
+        if self.row.status != _PULLING:
+            return JSONString({})
+        return JSONString(await _pulled(await info.context.loaders.kernels_of_sessions.load(self.row), info))
+
+    @strawberry.field
+    async def idle_checks(self, info: Info) -> JSONString | None:
+        """Seconds that it may go on as it does, by check; empty for one that does not run."""
+        return JSONString(await checks_of(self.row, info.context))
 
     @strawberry.field
     async def agent_ids(self, info: Info) -> list[str] | None:
@@ -142,7 +177,7 @@ class ComputeSession:
     @strawberry.field
     async def service_ports(self, info: Info) -> JSONString | None:
         directory = info.context.directory
-        return JSONString(shown_services(self.row.image, self.row.architecture, directory))
+        return JSONString(shown_services(self.row.image, self.row.architecture, directory, self.row.preopen_ports))
 
     @strawberry.field
     async def dependencies(self) -> "list[ComputeSession] | None":
@@ -150,7 +185,6 @@ class ComputeSession:
 
     @classmethod
     def of(cls, row: ListedSession) -> "ComputeSession":
-        nothing = JSONString({})
         whole: Slots = total([row.slots] * row.cluster_size)
         held = shown(whole if _holds(row.status) else {})
         user_id = None if row.user_id is None else UUID(row.user_id)
@@ -181,14 +215,13 @@ class ComputeSession:
             status=row.status,
             status_changed=row.status_changed_at,
             status_info=row.reason,
-            status_data=JSONString({} if row.exit_code is None else {"exit_code": row.exit_code}),
             created_at=row.requested_at,
             terminated_at=row.ended_at,
             starts_at=None,
             scheduled_at=row.scheduled_at,
             startup_command=row.startup_command,
             result=row.result,
-            resource_opts=nothing,
+            resource_opts=_options(row.shm_bytes),
             scaling_group=row.resource_group,
             mounts=[],
             occupied_slots=held,
@@ -196,13 +229,12 @@ class ComputeSession:
             requested_slots=shown(whole),
             num_queries=BigInt(0),
             abusing_reports=[],
-            idle_checks=nothing,
         )
 
 
 @strawberry.type
 class Agent:
-    """A host's agent, for superadmins. What is measured on it is not kept here yet."""
+    """A host's agent, for superadmins."""
 
     row: strawberry.Private[AgentRow]
     id: strawberry.ID | None
@@ -217,7 +249,6 @@ class Agent:
     addr: str | None
     first_contact: datetime | None
     lost_at: datetime | None
-    live_stat: JSONString | None
     version: str | None
     compute_plugins: JSONString | None
     hardware_metadata: JSONString | None
@@ -230,8 +261,27 @@ class Agent:
     used_cpu_slots: float | None
     used_gpu_slots: float | None
     used_tpu_slots: float | None
-    cpu_cur_pct: float | None
-    mem_cur_bytes: float | None
+
+    @strawberry.field
+    async def live_stat(self, info: Info) -> JSONString | None:
+        """What the host does now; null while its agent is not heard."""
+        measured = await self._measured(info)
+        return None if measured is None else JSONString(stats.of_agent(measured))
+
+    @strawberry.field
+    async def cpu_cur_pct(self, info: Info) -> float | None:
+        measured = await self._measured(info)
+        return None if measured is None else stats.cpu_percent(measured)
+
+    @strawberry.field
+    async def mem_cur_bytes(self, info: Info) -> float | None:
+        measured = await self._measured(info)
+        return None if measured is None else measured.host.memory_bytes
+
+    async def _measured(self, info: Info) -> HostMeasured | None:
+        if self.row.status != "ALIVE":
+            return None
+        return await info.context.loaders.stats_of_agents.load(self.row.agent_id)
 
     @strawberry.field
     async def compute_containers(self, info: Info, status: str | None = None) -> list[ComputeContainer] | None:
@@ -261,10 +311,9 @@ class Agent:
             addr=row.address,
             first_contact=row.first_contact,
             lost_at=row.status_changed_at if row.status == "LOST" else None,
-            live_stat=nothing,
             version=None,
             compute_plugins=nothing,
-            hardware_metadata=nothing,
+            hardware_metadata=JSONString(_hardware(row)),
             local_config=nothing,
             mem_slots=row.slots.get("mem", 0) // _MEBI,
             cpu_slots=_whole(row.slots, "cpu"),
@@ -274,9 +323,30 @@ class Agent:
             used_cpu_slots=_whole(row.used, "cpu"),
             used_gpu_slots=_whole(row.used, "cuda"),
             used_tpu_slots=_whole(row.used, "tpu"),
-            cpu_cur_pct=0.0,
-            mem_cur_bytes=0.0,
         )
+
+
+async def _pulled(kernels: Sequence[ListedKernel], info: Info) -> dict[str, Any]:
+    """As far as it is known. `total` 0: it is not."""
+    placed = [(each.kernel_id, each.agent_id) for each in kernels if each.status == _PULLING and each.agent_id]
+    known = [each for each in await info.context.loaders.pulls_of_kernels.load_many(placed) if each is not None]
+    if not known:
+        return {}
+    return {"pull": {"done": sum(each.done for each in known), "total": sum(each.total for each in known)}}
+
+
+def _options(shm_bytes: int) -> JSONString:
+    """As they are asked for; what was left to the runtime is not there."""
+    return JSONString({"shmem": str(shm_bytes)} if shm_bytes else {})
+
+
+def _hardware(row: AgentRow) -> dict[str, Any]:
+    """By kind of device, whether it is well; what has failed with its reason."""
+    kinds = sorted({slot.partition(".")[0] for slot in row.slots})
+    told: dict[str, Any] = {kind: {"status": "healthy", "status_info": None, "metadata": {}} for kind in kinds}
+    if row.faults:
+        told["devices"] = {"status": "unhealthy", "status_info": None, "metadata": dict(row.faults)}
+    return told
 
 
 def _holds(status: str) -> bool:

@@ -3,10 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 
 from strawberry.dataloader import DataLoader
 
 from domain.directory.images import ImageKey
+from infra import live_stats
+from infra.live_stats import HostMeasured, Measured, Placed, Pulled
 from infra.postgres import Connection
 from projections import compute_sessions
 from projections.compute_sessions import ListedKernel, ListedSession
@@ -31,6 +34,10 @@ class Loaders:
         )
         self.sessions_of_keypairs = DataLoader(self._sessions_of_keypairs)
         self.kernels_of_agents = DataLoader(self._kernels_of_agents)
+        self.stats_of_kernels = DataLoader(self._stats_of_kernels)
+        self.means_of_kernels = DataLoader(self._means_of_kernels)
+        self.pulls_of_kernels = DataLoader(self._pulls_of_kernels)
+        self.stats_of_agents = DataLoader(self._stats_of_agents)
         self.images_of_agents = DataLoader(self._images_of_agents)
         self.agents_with_images = DataLoader(self._agents_with_images)
 
@@ -67,6 +74,28 @@ class Loaders:
             for statuses, agent_ids in _by_statuses(asked).items():
                 found[statuses] = await compute_sessions.containers_of_agents(db, agent_ids, statuses)
         return [found[statuses][agent_id] for agent_id, statuses in asked]
+
+    async def _stats_of_kernels(self, placed: list[Placed]) -> Sequence[Measured | None]:
+        async with self._db() as db:
+            found = await live_stats.of_kernels(db, placed)
+        return [found.get(each) for each in placed]
+
+    async def _means_of_kernels(self, asked: list[tuple[Placed, datetime]]) -> Sequence[Mapping[str, float]]:
+        """With the beginning of the window, which is the same for all."""
+        since = min(each for _, each in asked)
+        async with self._db() as db:
+            found = await live_stats.means(db, [placed for placed, _ in asked], since)
+        return [found.get(placed, {}) for placed, _ in asked]
+
+    async def _pulls_of_kernels(self, placed: list[Placed]) -> Sequence[Pulled | None]:
+        async with self._db() as db:
+            found = await live_stats.pulls(db, placed)
+        return [found.get(each) for each in placed]
+
+    async def _stats_of_agents(self, agent_ids: list[str]) -> Sequence[HostMeasured | None]:
+        async with self._db() as db:
+            found = await live_stats.of_agents(db, agent_ids)
+        return [found.get(agent_id) for agent_id in agent_ids]
 
     async def _images_of_agents(self, agent_ids: list[str]) -> Sequence[Sequence[str]]:
         async with self._db() as db:

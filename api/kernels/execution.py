@@ -17,7 +17,7 @@ from api.deps import All, Caller
 from api.door import client_of
 from api.kernels.failures import broken
 from api.kernels.reaching import Place, place_of
-from api.kernels.runner import Answer, runner_of, to_json
+from api.kernels.runner import Answer, to_json
 from api.parameters import Parameters, answers, in_body
 
 router = APIRouter(tags=["code"])
@@ -126,7 +126,7 @@ async def execute(reference: str, request: Request, caller: Caller, all_: All) -
     """Run code (`query`), run commands (`batch`), ask on (`continue`), or answer what a program asks (`input`)."""
     asked = Execution.of(request)
     place = await place_of(reference, caller, all_)
-    async with runner_of(place, caller, all_) as runner:
+    async with all_.warm_runners.of(place, caller, all_) as runner:
         result = await next_result(runner.request, asked.fields(), wait_ms=_WAIT_MS, gather_ms=_GATHER_MS)
     return _json({"result": shown(result, place, request)})
 
@@ -140,7 +140,7 @@ async def complete(reference: str, request: Request, caller: Caller, all_: All) 
     """What code may go on as at the cursor; nothing while something runs."""
     asked = Completion.of(request)
     place = await place_of(reference, caller, all_)
-    async with runner_of(place, caller, all_) as runner:
+    async with all_.warm_runners.of(place, caller, all_) as runner:
         told, _ = await runner.request("complete", code=asked.code)
     names = told.get("result")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -153,7 +153,7 @@ async def interrupt(reference: str, request: Request, caller: Caller, all_: All)
     """As Ctrl-C would; a program may do as if nothing had happened. Quiet where nothing runs."""
     asked = Interruption.of(request)
     place = await place_of(reference, caller, all_)
-    async with runner_of(place, caller, all_) as runner:
+    async with all_.warm_runners.of(place, caller, all_) as runner:
         await runner.request("interrupt", run_id=asked.run_id)
     return Response(None, 204)
 

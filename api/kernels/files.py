@@ -1,9 +1,10 @@
 """Files of a running session: put some there, look what is there, get some.
 
 Paths are from the session's home folder, or absolute with `/home/work` for it, and never lead out of it. Nothing is
-held here but the piece that is on its way: who is slow, on either side, slows down the other.
+held here but the piece that is on its way and the next one: who is slow, on either side, slows down the other.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -217,10 +218,24 @@ async def _opened(runner: Runner, path: str, *, single: bool) -> tuple[str, int 
 
 
 async def _pieces(runner: Runner, download: str) -> AsyncGenerator[bytes, None]:
-    is_last = False
-    while not is_last:
-        told, piece = await runner.request("download-read", download=download, bytes_max=_PIECE_BYTES)
-        is_last = told.get("last") is True
-        if not piece and not is_last:
-            raise broken("its runner gives nothing of a download, and says that there is more")
-        yield piece
+    """While one is on its way, the next is fetched."""
+    fetching = asyncio.create_task(_piece(runner, download))
+    try:
+        is_last = False
+        while not is_last:
+            piece, is_last = await fetching
+            if not is_last:
+                fetching = asyncio.create_task(_piece(runner, download))
+            yield piece
+    finally:
+        fetching.cancel()
+        await asyncio.gather(fetching, return_exceptions=True)
+
+
+async def _piece(runner: Runner, download: str) -> tuple[bytes, bool]:
+    """And whether it is the last one. Raises `Problem`."""
+    told, piece = await runner.request("download-read", download=download, bytes_max=_PIECE_BYTES)
+    is_last = told.get("last") is True
+    if not piece and not is_last:
+        raise broken("its runner gives nothing of a download, and says that there is more")
+    return piece, is_last

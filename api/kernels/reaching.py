@@ -1,9 +1,9 @@
 """Which kernel is meant, and a WebSocket to what its agent serves of it."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -14,8 +14,9 @@ from api.auth import Caller
 from api.deps import Services
 from api.problems import Problem
 from api.sessions import found
-from domain.messages import KernelId, SessionId
+from domain.messages import AgentId, KernelId, SessionId
 from domain.session.status import SessionStatus
+from infra.postgres import Unavailable
 from infra.secrets import internal_token
 from infra.topics import events, partition_of
 
@@ -48,10 +49,12 @@ class Place:
 
     session_id: SessionId
     kernel_id: KernelId
-    agent_id: str
+    agent_id: AgentId
     address: str
     image: str
     architecture: str
+    resource_group: str
+    preopen_ports: Sequence[int]
 
 
 async def place_of(reference: str, caller: Caller, all_: Services) -> Place:
@@ -76,10 +79,12 @@ async def place_of(reference: str, caller: Caller, all_: Services) -> Place:
     return Place(
         SessionId(session.session_id),
         KernelId(kernel.kernel_id),
-        agent.agent_id,
+        AgentId(agent.agent_id),
         agent.address,
         session.image,
         session.architecture,
+        session.resource_group,
+        session.preopen_ports,
     )
 
 
@@ -87,10 +92,23 @@ async def place_of(reference: str, caller: Caller, all_: Services) -> Place:
 async def connected(
     place: Place, what: str, caller: Caller, all_: Services, message_bytes_max: int
 ) -> AsyncIterator[ClientConnection]:
-    """A WebSocket to `/kernels/{kernel_id}/{what}` of its agent, for the block. Raises `Problem` (429, 501, 502).
+    """As `opened`, and counted as one of the caller's. Raises `Problem` (429, 501, 502)."""
+    with counted(caller, all_):
+        async with opened(place, what, all_, message_bytes_max) as socket:
+            yield socket
 
-    It is never pinged to death: whoever reads nothing for a while answers no ping, and may be right.
-    """
+
+async def present(place: Place, all_: Services) -> Place:
+    """Where that kernel is reached now: an agent that was started again may be at another address."""
+    with suppress(Unavailable):
+        if (agent := await all_.known.agent(place.agent_id)) is not None:
+            return replace(place, address=agent.address)
+    return place
+
+
+@contextmanager
+def counted(caller: Caller, all_: Services) -> Iterator[None]:
+    """One connection more of his, for the block. Raises `Problem` (429)."""
     key, limit = caller.access_key, all_.settings.kernel_connections_per_key_max
     if _open[key] >= limit:
         raise Problem(
@@ -103,25 +121,36 @@ async def connected(
         )
     _open[key] += 1
     try:
-        socket = await _opened(place, what, all_, message_bytes_max)
-        try:
-            yield socket
-        finally:
-            try:
-                await socket.close()
-            finally:
-                socket.transport.abort()  # it stays where it cannot be flushed, or closing is cut short
+        yield
     finally:
         _open[key] -= 1
         if not _open[key]:
             del _open[key]
 
 
+@asynccontextmanager
+async def opened(place: Place, what: str, all_: Services, message_bytes_max: int) -> AsyncIterator[ClientConnection]:
+    """A WebSocket to `/kernels/{kernel_id}/{what}` of its agent, for the block. Raises `Problem` (501, 502).
+
+    It is never pinged to death: whoever reads nothing for a while answers no ping, and may be right.
+    """
+    socket = await _opened(place, what, all_, message_bytes_max)
+    try:
+        yield socket
+    finally:
+        try:
+            await socket.close()
+        finally:
+            socket.transport.abort()  # it stays where it cannot be flushed, or closing is cut short
+
+
 async def _opened(place: Place, what: str, all_: Services, message_bytes_max: int) -> ClientConnection:
     try:
         return await connect(
             f"{place.address.rstrip('/').replace('http', 'ws', 1)}/kernels/{place.kernel_id}/{what}",
-            additional_headers={"Authorization": f"Bearer {internal_token(all_.settings, place.kernel_id)}"},
+            additional_headers={
+                "Authorization": f"Bearer {internal_token(all_.settings, place.agent_id, place.kernel_id)}"
+            },
             compression=None,
             proxy=None,
             open_timeout=_OPEN_SECONDS,

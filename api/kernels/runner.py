@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from api.auth import Caller
 from api.deps import Services
 from api.kernels.failures import Gone, broken, failed, silent
-from api.kernels.reaching import Place, connected
+from api.kernels.reaching import Place, counted, opened
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of one request or answer; longer things go in pieces."""
@@ -36,9 +36,17 @@ _log = structlog.get_logger("api.kernels")
 
 @asynccontextmanager
 async def runner_of(place: Place, caller: Caller, all_: Services) -> AsyncIterator["Runner"]:
-    """A connection for the block. Raises `Problem` (429, 501, 502)."""
+    """A connection for the block, counted as one of the caller's. Raises `Problem` (429, 501, 502)."""
+    with counted(caller, all_):
+        async with opened_runner(place, all_) as runner:
+            yield runner
+
+
+@asynccontextmanager
+async def opened_runner(place: Place, all_: Services) -> AsyncIterator["Runner"]:
+    """A connection for the block. Raises `Problem` (501, 502)."""
     frame_bytes_max = _LENGTHS.size + _OBJECT_BYTES_MAX + BODY_BYTES_MAX
-    async with connected(place, "runner", caller, all_, frame_bytes_max) as socket:
+    async with opened(place, "runner", all_, frame_bytes_max) as socket:
         runner = Runner(socket)
         reading = asyncio.create_task(runner.read())
         try:
@@ -58,6 +66,11 @@ class Runner:
         self._greeting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._last_id = 0
         self._end: Exception | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is answered any more."""
+        return self._end is not None
 
     async def request(self, do: str, body: bytes = b"", *, seconds: float = 0.0, **fields: Any) -> Answer:
         """What the runner answers, and the bytes behind it. `seconds`: how long it was told that it may take.

@@ -4,7 +4,7 @@ Frames are text, each a JSON object. From the client:
 
     {"type": "stdin", "chars": <base64>}          typed
     {"type": "resize", "rows": 25, "cols": 80}
-    {"type": "ping"}                              nothing, but that somebody is there
+    {"type": "ping"}                              somebody is there: the session is in use
     {"type": "restart"}                           the shell and what it runs are ended; another one starts
 
 To the client:
@@ -25,6 +25,7 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from typing_extensions import TypedDict  # pydantic cannot read Python's own before 3.12
 
 from api.deps import All, Caller, Directory
 from api.kernels.apps import NAME_MAX, service_of
@@ -56,6 +57,16 @@ class Resized(BaseModel):
 
 class Other(BaseModel):
     type: Literal["ping", "restart"]
+
+
+class Shown(TypedDict):
+    type: Literal["out"]
+    data: str
+
+
+class Wrong(TypedDict):
+    type: Literal["error"]
+    data: str
 
 
 class Output(BaseModel):
@@ -168,6 +179,8 @@ class _Terminal:
                 await self._type(_decoded(chars))
             case Resized(rows=rows, cols=cols):
                 await self._way.request("terminal-resize", terminal=self._name, rows=rows, cols=cols)
+            case Other(type="ping"):
+                await self._way.request("ping")  # on the host, that is use of the session
             case Other(type="restart"):
                 await self._way.request("terminal-restart", terminal=self._name, again=False)
 
@@ -186,7 +199,7 @@ class _Terminal:
     async def _tell(self, what: str) -> None:
         await self._say({"type": "error", "data": what})
 
-    async def _say(self, frame: dict[str, str]) -> None:
+    async def _say(self, frame: Shown | Wrong) -> None:
         await self._socket.send_text(to_json(frame).decode())
 
 

@@ -15,15 +15,13 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from api.deps import All, Caller, Directory
-from api.kernels.apps import NAME_MAX, service_of
+from api.kernels.apps import NAME_MAX, service_of, start
 from api.kernels.reaching import connected, place_of
-from api.kernels.runner import runner_of
 from api.problems import invalid
 from api.sockets import MESSAGE_BYTES_MAX
 
 router = APIRouter(tags=["services of sessions"])
 
-_START_SECONDS: Final = 60  # for a notebook server on a busy host
 _SAID_MAX: Final = 16_384
 
 Said = Annotated[str, Query(max_length=_SAID_MAX)]
@@ -47,16 +45,7 @@ async def tunnel(
     words, variables = _object("arguments", arguments), _object("envs", envs)
     place = await place_of(reference, caller, all_)
     service = service_of(place, app, directory)
-    async with runner_of(place, caller, all_) as runner:
-        await runner.request(
-            "service-start",
-            seconds=_START_SECONDS,
-            service=service.name,
-            ports=[service.port],
-            arguments=words,
-            environ=variables,
-            wait_ms=_START_SECONDS * 1000,
-        )
+    await start(place, service, words, variables, caller, all_)
     async with connected(place, f"ports/{service.port}", caller, all_, MESSAGE_BYTES_MAX) as port:
         await socket.accept()
         await _until_either_leaves(socket, port)

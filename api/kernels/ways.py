@@ -10,7 +10,7 @@ from typing import Any, Final
 from api.auth import Caller
 from api.deps import Services
 from api.kernels.failures import Gone
-from api.kernels.reaching import Place, Unreachable
+from api.kernels.reaching import Place, Unreachable, present
 from api.kernels.runner import Answer, Runner, runner_of
 
 _AWAY_SECONDS: Final = 30.0  # for which an agent may be away
@@ -37,6 +37,7 @@ class Way:
         self._all = all_
         self._turn = asyncio.Lock()
         self._stack = AsyncExitStack()
+        self._is_lost = False
         self.runner: Runner | None = None
         """The connection there is; it may be broken already."""
 
@@ -44,6 +45,8 @@ class Way:
         """The connection there is, or a new one. Raises `Problem`."""
         async with self._turn:
             if self.runner is None:
+                if self._is_lost:
+                    self._place = await present(self._place, self._all)
                 self.runner = await self._stack.enter_async_context(runner_of(self._place, self._caller, self._all))
             return self.runner
 
@@ -68,6 +71,7 @@ class Way:
                 runner = await self.open()
                 return await runner.request(do, body, seconds=seconds, **fields)
             except (Gone, Unreachable):
+                self._is_lost = True
                 if runner is not None:
                     await self.close(runner)
                 if (runner is not None and not again) or time.monotonic() > give_up_at:

@@ -12,6 +12,7 @@ from domain.directory.messages import COMMANDS, EVENTS, DirectoryCommands, Direc
 from domain.directory.messages.keypairs import KeypairCreated, KeypairDeleted, KeypairModified
 from domain.directory.messages.policies import KeypairPolicyPut
 from domain.directory.messages.tasks import (
+    CommitSession,
     PassTaskDeadline,
     PreloadImages,
     ScanRegistries,
@@ -24,7 +25,7 @@ from domain.directory.messages.tenants import DomainModified
 from domain.directory.messages.users import UserModified
 from domain.directory.state import Directory
 from domain.messages import AccessKey
-from domain.placements import PullImages, RemoveImages, StopImageTask
+from domain.placements import CommitKernel, PullImages, RemoveImages, StopImageTask
 from domain.session.messages import SetSessionLimits
 
 NAME = "directory"
@@ -58,6 +59,19 @@ def _image_orders(event: TaskStarted) -> Sequence[Send]:
             order: type[PullImages] | type[RemoveImages] = PullImages
         case UnloadImages(references=references, agents=agents):
             order = RemoveImages
+        case CommitSession(agent_id=agent_id, references=references) as work:
+            commit = CommitKernel(
+                at=event.at,
+                agent_id=agent_id,
+                task_id=event.task_id,
+                references=references,
+                owner=work.owner,
+                session_id=work.session_id,
+                kernel_id=work.kernel_id,
+                labels=work.labels,
+                push=work.push,
+            )
+            return [Send(PLACEMENTS, commit)]
         case ScanRegistries():  # a worker sees to it
             return []
     return [

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from domain.directory.messages.common import UserId
 from domain.directory.messages.images import Architecture, ImageFacts, ImageReference, ImageRules, Range
 from domain.messages import Refused
 from domain.slots import parse
@@ -24,8 +25,11 @@ _MAXIMUM: Final = "ai.backend.resource.max."
 _ACCELERATORS: Final = "ai.backend.accelerators"
 _SERVICES: Final = "ai.backend.service-ports"
 _SERVICE: Final = re.compile(r"(?P<name>[A-Za-z0-9]+(-[A-Za-z0-9]+)*):(?P<protocol>tcp|http|pty):(?P<port>\d{1,5})")
-_RESERVED_PORTS: Final = frozenset({2000, 2001, 2002, 2003, 2200, 7681})
+RESERVED_PORTS: Final = frozenset({2000, 2001, 2002, 2003, 2200, 7681})
 """The manual keeps them for the platform's own programs."""
+
+OWNER_LABEL: Final = "ai.backend.customized-image.owner"
+"""`user:<id>` on what was made of a session: in it may be what its user kept there for himself."""
 
 _INTRINSIC: Final = frozenset({"cpu", "mem"})
 """Slots that every host has."""
@@ -68,6 +72,12 @@ class Image:
         """By slot, of those slots that the rules or else the labels name."""
         return _labelled_resources(self.facts.labels) if self.rules.resources is None else self.rules.resources
 
+    @property
+    def owner(self) -> UserId | None:
+        """The only user whose sessions may start from it; None: it is for everybody who may use its registry."""
+        scope, _, user_id = self.facts.labels.get(OWNER_LABEL, "").partition(":")
+        return UserId(user_id) if scope == "user" and user_id else None
+
     def minimum(self, slot: str) -> int:
         """How much a kernel needs of it; 0 where nothing is said."""
         return self.resources.get(slot, _NONE).min
@@ -91,7 +101,7 @@ class Image:
         services: dict[str, ServicePort] = {}
         for text in self.facts.labels.get(_SERVICES, "").split(","):
             match = _SERVICE.fullmatch(text.strip())
-            if match is not None and 0 < int(match["port"]) < 65536 and int(match["port"]) not in _RESERVED_PORTS:
+            if match is not None and 0 < int(match["port"]) < 65536 and int(match["port"]) not in RESERVED_PORTS:
                 services.setdefault(match["name"], ServicePort(match["name"], match["protocol"], int(match["port"])))
         return services
 

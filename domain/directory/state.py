@@ -24,11 +24,12 @@ from domain.directory.messages.images import (
 from domain.directory.messages.keypairs import KeypairSpec, SshKeypair
 from domain.directory.messages.personal import DotfileScope, Template, TemplateId
 from domain.directory.messages.policies import KeypairPolicySpec, ProjectPolicySpec, UserPolicySpec
-from domain.directory.messages.tasks import TaskId
+from domain.directory.messages.tasks import CommitSession, TaskId
 from domain.directory.messages.tenants import DomainSpec, ProjectSpec, ProjectType
 from domain.directory.messages.users import UserSpec
 from domain.directory.tasks import Task
-from domain.messages import AccessKey, AgentId, Cell, ProjectId
+from domain.messages import AccessKey, AgentId, Cell, ProjectId, SessionId
+from domain.session.idling import UtilisationRule
 from domain.session.messages import Limits
 
 OwnerKey = tuple[DotfileScope, str]
@@ -165,6 +166,7 @@ class Directory:
     dotfiles: Map[OwnerKey, Map[str, Dotfile]] = field(default_factory=Map)
     announcement: Announcement = Announcement()
     manager_status: ManagerStatus = ManagerStatus.RUNNING
+    utilisation_rule: UtilisationRule | None = None
     registries: Map[str, RegistrySpec] = field(default_factory=lambda: Map({LOCAL: LOCAL_REGISTRY}))
     images: Map[ImageKey, Image] = field(default_factory=Map)
     aliases: Map[str, Map[Architecture, ImageReference]] = field(default_factory=Map)
@@ -234,15 +236,23 @@ class Directory:
 
     # -- images ------------------------------------------------------------------------------------------------------
 
-    def resolve_image(self, name: str, architecture: str, registries: Container[str] | None = None) -> Image | None:
+    def resolve_image(
+        self, name: str, architecture: str, registries: Container[str] | None = None, user_id: UserId | None = None
+    ) -> Image | None:
         """The image that a name means: an alias, a canonical reference, or what is short for one.
 
-        Images of other registries than these count as if they did not exist; None: all count.
+        Images that are of none of these registries, and not this user's own, count as if they did not exist; without
+        registries all count.
         """
+
+        def counts(image: Image) -> bool:
+            if registries is None:
+                return True
+            return image.registry in registries if image.owner is None else image.owner == user_id
 
         def found(reference: str | None) -> Image | None:
             image = None if reference is None else self.images.get((reference, architecture))
-            return image if image is not None and (registries is None or image.registry in registries) else None
+            return image if image is not None and counts(image) else None
 
         if (aliased := found(self.alias(name).get(architecture))) is not None:
             return aliased
@@ -255,6 +265,13 @@ class Directory:
         for reference in canonical_names(name, self.registries):
             possible |= self.architectures_by_image.get(reference, frozenset())
         return sorted(each for each in possible if self.resolve_image(name, each, registries) is not None)
+
+    def commit_of(self, session_id: SessionId) -> Task | None:
+        """The task that makes an image of the session at the moment."""
+        for task in self.tasks.values():
+            if task.open and isinstance(task.work, CommitSession) and task.work.session_id == session_id:
+                return task
+        return None
 
     def alias(self, name: str) -> Map[Architecture, ImageReference]:
         """What an alias means for each architecture; empty if there is no such alias."""

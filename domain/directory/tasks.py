@@ -5,8 +5,8 @@ from datetime import datetime
 
 from immutables import Map
 
-from domain.directory.messages.tasks import PartState, ScanRegistries, TaskEnd, TaskId, Work
-from domain.messages import AgentId
+from domain.directory.messages.tasks import CommitSession, PartState, ScanRegistries, TaskEnd, TaskId, Work
+from domain.messages import AccessKey, AgentId
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,11 @@ class Task:
     @property
     def open(self) -> bool:
         return self.end is None
+
+    @property
+    def owner(self) -> AccessKey | None:
+        """Whose task it is; None: the superadmins'."""
+        return self.work.owner if isinstance(self.work, CommitSession) else None
 
     @property
     def agents_at_work(self) -> list[AgentId]:

@@ -1,4 +1,5 @@
-"""What follows from an event of the scheduler: words to sessions about their places, and stops for strays.
+"""What follows from an event of the scheduler: words to sessions about their places, to agents that they are admitted,
+and stops for strays.
 
 Also, the directory is told of agents that are gone for good.
 """
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 from domain.context import PLACEMENTS, Alarm, Context, Send
 from domain.directory.messages.images import ForgetAgent
 from domain.messages import AgentId
-from domain.placements import StopKernel
+from domain.placements import AdmitAgent, StopKernel
 from domain.scheduling.decider import decide
 from domain.scheduling.messages import (
     COMMANDS,
@@ -31,7 +32,7 @@ def consequences(event: SchedulingEvents, before: Cell) -> Sequence[Send]:
         case PlacementDecided():
             return [_place(event, before)]
         case AgentRegistered():
-            return _stop_strays(event)
+            return [_admit(event), *_stop_strays(event)]
         case AgentRemoved():
             forget = Send("directory", ForgetAgent(at=event.at, agent_id=event.agent_id))
             return [*_lose_kernels(event, before), forget]
@@ -69,6 +70,11 @@ def _place(event: PlacementDecided, before: Cell) -> Send:
 def _host(before: Cell, agent_id: AgentId) -> str:
     agent = before.agent(agent_id)
     return "" if agent is None else urlsplit(agent.profile.address).hostname or ""
+
+
+def _admit(event: AgentRegistered) -> Send:
+    admitted = AdmitAgent(at=event.at, agent_id=event.agent_id, incarnation=event.incarnation, journal=event.journal)
+    return Send(PLACEMENTS, admitted)
 
 
 def _stop_strays(event: AgentRegistered) -> Sequence[Send]:

@@ -85,6 +85,7 @@ def _register(command: RegisterAgent, state: Cell) -> Events:
         at=command.at,
         agent_id=command.agent_id,
         incarnation=command.incarnation,
+        journal=command.journal,
         profile=command.profile,
         kernels=command.kernels,
         strays=tuple(each for each in command.kernels if (each.kernel_id, each.session_id) not in placed),
@@ -313,6 +314,7 @@ class _Queue:
             claim.architecture,
             claim.together,
             len(claim.kernels),
+            claim.needs,
             tuple(sorted(claim.slots.items())),
         )
         if shape not in ever:

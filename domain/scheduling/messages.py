@@ -33,13 +33,27 @@ class RunningKernel(Value):
     owner: AccessKey
 
 
+class SlotFormat(Value):
+    """How people are shown amounts of a slot: in powers of 1024 (`binary`) or 1000, rounded to so many places."""
+
+    human_readable_name: str = Field(max_length=64)
+    description: str = Field("", max_length=256)
+    display_unit: str = Field(max_length=32)
+    display_icon: str = Field("", max_length=64)
+    binary: bool = False
+    round_length: int = Field(0, ge=0, le=16)
+
+
 class AgentProfile(Value):
-    """What an agent is and has. `devices`: slot → device id → units; slots without devices are amounts only."""
+    """What an agent is and has. `devices`: slot → device id → units; slots without devices are amounts only. `faults`:
+    why devices that are there are not offered, by id."""
 
     resource_group: str
     architecture: str = "x86_64"
     slots: Amounts
     devices: dict[SlotName, dict[str, Amount]] = Field({})
+    faults: dict[str, str] = Field({})
+    formats: dict[SlotName, SlotFormat] = Field({}, description="Of slots whose plugin says how they are shown.")
     address: str = Field(description="Internal URL under which the api reaches it.")
     runtime: str
     capabilities: tuple[str, ...] = Field(
@@ -99,10 +113,14 @@ class AgentCommand(SchedulingCommand):
 
 
 class RegisterAgent(AgentCommand):
-    """An agent (re)starts: what it has and what runs on it. `incarnation` counts its starts."""
+    """An agent (re)starts: what it has and what runs on it. `incarnation` counts its starts.
+
+    `journal` tells apart where agents of one id keep what they have carried out: who has another one does not know.
+    """
 
     type: Literal["RegisterAgent"] = "RegisterAgent"
     incarnation: int = Field(ge=1)
+    journal: int = 0
     profile: AgentProfile
     kernels: tuple[RunningKernel, ...] = ()
 
@@ -209,6 +227,7 @@ class AgentRegistered(AgentEvent):
 
     type: Literal["AgentRegistered"] = "AgentRegistered"
     incarnation: int
+    journal: int = 0
     profile: AgentProfile
     kernels: tuple[RunningKernel, ...]
     strays: tuple[RunningKernel, ...]

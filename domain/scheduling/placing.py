@@ -1,8 +1,8 @@
 """Where a claim goes: pure comparisons of whole numbers, the same today and at replay.
 
-All kernels of a claim or none. An agent must be alive and not excluded, of the right architecture, and have the room;
-of those that do, the one that stays least used is taken, those to be avoided last, the smaller id where nothing else
-tells them apart.
+All kernels of a claim or none. An agent must be alive and not excluded, of the right architecture, able to do what the
+claim needs, and have the room; of those that do, the one that stays least used is taken, those to be avoided last, the
+smaller id where nothing else tells them apart.
 """
 
 from collections.abc import Mapping
@@ -55,10 +55,13 @@ def _least_used(claim: Claim, wanted: Wanted, agents: Agents) -> tuple[Agent | N
     The one loop over all agents of a group, so it calls nothing and makes nothing: `_share_left` is written out in it.
     """
     architecture, avoid, alive = claim.architecture, claim.avoid, Standing.ALIVE
+    needs = frozenset(claim.needs)
     best: Agent | None = None
     best_share, best_avoided, candidates = 0.0, False, 0
     for agent in agents.values():
         if agent.standing is not alive or agent.excluded or agent.architecture != architecture:
+            continue
+        if needs and not needs <= agent.capabilities:
             continue
         free, total, share = agent.free, agent.total, 1.0
         for slot, units in wanted:
@@ -82,11 +85,11 @@ def _least_used(claim: Claim, wanted: Wanted, agents: Agents) -> tuple[Agent | N
 
 def _on_several(claim: Claim, agents: Agents) -> Placed | None:
     """Kernel by kernel, each where most is left. All are alike, so only the agent just taken has to be ranked anew."""
-    wanted = _wanted(claim, 1)
+    wanted, needs = _wanted(claim, 1), frozenset(claim.needs)
     ranked = [
         (agent_id in claim.avoid, -share, agent_id)
         for agent_id, agent in agents.items()
-        if _matches(claim, agent) and (share := _share_left(agent.free, agent.total, wanted)) >= 0
+        if _matches(claim, needs, agent) and (share := _share_left(agent.free, agent.total, wanted)) >= 0
     ]
     heapify(ranked)
     candidates = len(ranked)
@@ -129,8 +132,13 @@ def _wanted(claim: Claim, count: int) -> Wanted:
     return tuple((slot, units * count) for slot, units in claim.slots.items() if units)
 
 
-def _matches(claim: Claim, agent: Agent) -> bool:
-    return agent.standing is Standing.ALIVE and not agent.excluded and agent.architecture == claim.architecture
+def _matches(claim: Claim, needs: frozenset[str], agent: Agent) -> bool:
+    return (
+        agent.standing is Standing.ALIVE
+        and not agent.excluded
+        and agent.architecture == claim.architecture
+        and needs <= agent.capabilities
+    )
 
 
 # -- devices -----------------------------------------------------------------------------------------------------------
@@ -177,7 +185,8 @@ def choose_devices(slot: str, units: int, free: Mapping[str, int]) -> dict[str, 
 
 def why(claim: Claim, agents: Agents) -> Wait:
     """Why a claim that has no place now has none: nothing to run on, never enough, or not enough at the moment."""
-    standing = excluded = architecture = small = busy = 0
+    standing = excluded = architecture = capabilities = small = busy = 0
+    needs = frozenset(claim.needs)
     need = len(claim.kernels) if claim.together else 1
     rooms_empty = rooms_free = 0
     matching: list[Agent] = []
@@ -188,6 +197,8 @@ def why(claim: Claim, agents: Agents) -> Wait:
             excluded += 1
         elif agent.architecture != claim.architecture:
             architecture += 1
+        elif not needs <= agent.capabilities:
+            capabilities += 1
         else:
             matching.append(agent)
             empty = _rooms(claim, agent.total, agent.profile.devices)
@@ -200,6 +211,7 @@ def why(claim: Claim, agents: Agents) -> Wait:
         "not-alive": standing,
         "excluded": excluded,
         "architecture": architecture,
+        "capabilities": capabilities,
         "too-small": small,
         "in-use": busy,
     }
@@ -220,9 +232,10 @@ def could_ever(claim: Claim, agents: Agents) -> bool:
     """Whether the agents alive now could hold it if they were empty."""
     need = len(claim.kernels) if claim.together else 1
     enough = len(claim.kernels) // need
+    needs = frozenset(claim.needs)
     rooms = 0
     for agent in agents.values():
-        if _matches(claim, agent):
+        if _matches(claim, needs, agent):
             rooms += _rooms(claim, agent.total, agent.profile.devices) // need
             if rooms >= enough:
                 return True

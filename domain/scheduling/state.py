@@ -3,7 +3,7 @@
 Everything a placement looks at is a whole number kept ready: a decision compares, it does not add up.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -63,6 +63,7 @@ class Agent:
     free_devices: Devices
     kernels: Map[tuple[SessionId, int, KernelId], AccessKey]
     """What is placed there, with its owner."""
+    capabilities: frozenset[str] = frozenset()
     excluded: bool = False
     """An operator wants nothing new there."""
 
@@ -165,6 +166,7 @@ def evolve(state: Cell, event: SchedulingEvents) -> Cell:
 def _registered(state: Cell, event: AgentRegistered) -> Cell:
     profile = event.profile
     known = state.agent(event.agent_id)
+    free, free_devices = (profile.slots, profile.devices) if known is None else _left(profile, known)
     agent = Agent(
         agent_id=event.agent_id,
         incarnation=event.incarnation,
@@ -172,9 +174,10 @@ def _registered(state: Cell, event: AgentRegistered) -> Cell:
         architecture=profile.architecture,
         total=profile.slots,
         standing=Standing.ALIVE,
-        free=profile.slots if known is None else _slots_left(profile.slots, known),
-        free_devices=profile.devices if known is None else _devices_left(profile.devices, known),
+        free=free,
+        free_devices=free_devices,
         kernels=Map() if known is None else known.kernels,
+        capabilities=frozenset(profile.capabilities),
         excluded=known is not None and known.excluded,
     )
     if known is not None and known.profile.resource_group != profile.resource_group:
@@ -182,10 +185,12 @@ def _registered(state: Cell, event: AgentRegistered) -> Cell:
     return replace(_with_agent(state, agent), homes=state.homes.set(agent.agent_id, profile.resource_group))
 
 
-def _slots_left(slots: Slots, known: Agent) -> Slots:
+def _left(profile: AgentProfile, known: Agent) -> tuple[Slots, Devices]:
     """What there is now, less what is in use of what there was."""
     in_use = minus(known.profile.slots, known.free)
-    return minus(slots, {slot: units for slot, units in in_use.items() if units})
+    free = minus(profile.slots, {slot: units for slot, units in in_use.items() if units})
+    free_devices = _devices_left(profile.devices, known)
+    return _given_by_devices(free, free_devices, free_devices), free_devices
 
 
 def _devices_left(devices: Devices, known: Agent) -> Devices:
@@ -310,10 +315,11 @@ def _decided(state: Cell, event: PlacementDecided) -> Cell:
 def _taken(state: Cell, claim: Claim, placement: Placement) -> Cell:
     agent = state.agent(placement.agent_id)
     assert agent is not None
+    free_devices = without_devices(agent.free_devices, placement.devices)
     taken = replace(
         agent,
-        free=minus(agent.free, claim.slots),
-        free_devices=without_devices(agent.free_devices, placement.devices),
+        free=_given_by_devices(minus(agent.free, claim.slots), free_devices, placement.devices),
+        free_devices=free_devices,
         kernels=agent.kernels.set((claim.session_id, claim.attempt, placement.kernel_id), claim.owner),
     )
     return _with_agent(state, taken)
@@ -332,10 +338,11 @@ def _released(state: Cell, attempt: Attempt, kernel_id: KernelId) -> Cell:
     placement = grant.placements[kernel_id]
     agent = state.agent(placement.agent_id)
     assert agent is not None
+    free_devices = _with_devices(agent.free_devices, placement.devices)
     freed = replace(
         agent,
-        free=plus(agent.free, grant.claim.slots),
-        free_devices=_with_devices(agent.free_devices, placement.devices),
+        free=_given_by_devices(plus(agent.free, grant.claim.slots), free_devices, placement.devices),
+        free_devices=free_devices,
         kernels=agent.kernels.delete((*attempt, kernel_id)),
     )
     return replace(_with_agent(state, freed), grants=_less(state.grants, attempt, kernel_id))
@@ -345,6 +352,12 @@ def _less(grants: Map[Attempt, Grant], attempt: Attempt, kernel_id: KernelId) ->
     grant = grants[attempt]
     placements = grant.placements.delete(kernel_id)
     return grants.set(attempt, replace(grant, placements=placements)) if placements else grants.delete(attempt)
+
+
+def _given_by_devices(free: Slots, free_devices: Devices, slots: Iterable[str]) -> Slots:
+    """Of slots with devices there is what those have that can be given: one that is in use and has gone (it failed) is
+    missing, but takes nothing from the others."""
+    return {**free, **{slot: sum(units for units in free_devices[slot].values() if units > 0) for slot in slots}}
 
 
 def without_devices(free: Devices, taken: Devices) -> Devices:

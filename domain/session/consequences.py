@@ -150,6 +150,7 @@ def _start(session: Session, kernel: Kernel, event: SessionScheduled | SessionRe
         kernel_id=kernel.seat.kernel_id,
         incarnation=kernel.incarnation,
         image=spec.image,
+        project_id=spec.project_id,
         command=("/bin/sh", "-c", spec.startup_command) if runs_command and spec.startup_command else None,
         environ=_cluster_environ(session, kernel),
         sealed_environ=spec.environ,

@@ -1,9 +1,11 @@
 """What may happen to sessions. `decide` is the table of contents; below it one small function for each command."""
 
 from domain.messages import Refused, SessionId, Unneeded, later
+from domain.session.ending_idle import end_idle
 from domain.session.following import GOING, Events, end, follow, give_up, retry, then, without
 from domain.session.messages import (
     CancelSession,
+    EndIdleSession,
     KernelAdvanced,
     KernelEnded,
     KernelReport,
@@ -40,7 +42,12 @@ from domain.session.status import (
 )
 from domain.slots import WHOLE, is_whole
 
-_HOW = {"exited": Reason.SELF_TERMINATED, "killed": Reason.KILLED, "oom": Reason.OUT_OF_MEMORY}
+_HOW = {
+    "exited": Reason.SELF_TERMINATED,
+    "killed": Reason.KILLED,
+    "oom": Reason.OUT_OF_MEMORY,
+    "fenced": Reason.FENCED,
+}
 _SAFE_TO_RETRY = frozenset(
     {KernelStatus.SCHEDULED, KernelStatus.PREPARING, KernelStatus.PULLING, KernelStatus.PREPARED}
 )
@@ -66,6 +73,8 @@ def decide(command: SessionCommands, state: Sessions) -> Events:
             return _lose(command, state)
         case PassDeadline():
             return _pass_deadline(command, state)
+        case EndIdleSession():
+            return end_idle(command, state)
         case ReportKernelProgress():
             return _progress(command, state)
         case ReportKernelStarted():
@@ -323,7 +332,7 @@ def _confirmation(report: KernelReport, state: Sessions, exit_code: int | None) 
 
 
 def _outcome_of(session: Session, exited: ReportKernelExited) -> Reason:
-    if session.spec.session_type is not SessionType.BATCH or exited.how == "oom":
+    if session.spec.session_type is not SessionType.BATCH or exited.how in {"oom", "fenced"}:
         return _HOW[exited.how]
     return Reason.TASK_DONE if exited.exit_code == 0 else Reason.TASK_FAILED
 

@@ -18,6 +18,7 @@ from domain.messages import (
     Value,
 )
 from domain.placements import Port, RuntimeClass
+from domain.session.idling import Evidence
 from domain.session.status import ClusterMode, KernelStatus, Reason, Result, SessionStatus, SessionType
 from domain.slots import Amount, Amounts
 
@@ -27,12 +28,16 @@ SessionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A
 SECONDS_MAX = 10 * 366 * 86400
 """Longest time that can be asked for: ten years are for ever, and a deadline stays a date that calendars have."""
 
+PreopenPorts = Annotated[tuple[Port, ...], Field(max_length=10)]
+FenceAfterSeconds = Annotated[float, Field(ge=10, le=SECONDS_MAX)]
+
 
 class Limits(Value):
     """What the policy of a keypair allows its sessions."""
 
     max_concurrent_sessions: int = Field(ge=0)
     max_lifetime_seconds: float = Field(0, ge=0, le=SECONDS_MAX, description="0: no limit.")
+    idle_timeout_seconds: float = Field(0, ge=0, le=SECONDS_MAX, description="0: no limit.")
     max_kernels_per_session: int = Field(ge=1)
 
 
@@ -85,9 +90,9 @@ class SessionSpec(Value):
     runtime_class: RuntimeClass | None = Field(None, description="Which OCI runtime; the agent's own when left out.")
     shm_bytes: int = Field(0, ge=0, description="Size of /dev/shm, part of the memory; 0: the runtime's default.")
     bootstrap_script: Sealed | None = Field(None, description="Run in each kernel before anything else of its owner's.")
-    preopen_ports: tuple[Port, ...] = Field((), max_length=10, description="TCP ports that will listen in main1.")
-    fence_after_seconds: float | None = Field(
-        None, ge=10, le=SECONDS_MAX, description="An agent that cannot reach the log for so long ends its kernels."
+    preopen_ports: PreopenPorts = Field((), description="TCP ports that will listen in main1.")
+    fence_after_seconds: FenceAfterSeconds | None = Field(
+        None, description="An agent that cannot reach the log for so long ends its kernels."
     )
 
 
@@ -193,6 +198,14 @@ class PassDeadline(OneSessionCommand):
     deadline: Instant
 
 
+class EndIdleSession(OneSessionCommand):
+    """From the watch over use: nobody uses it, or it does little. About its main kernel's incarnation."""
+
+    type: Literal["EndIdleSession"] = "EndIdleSession"
+    incarnation: int = Field(ge=1)
+    evidence: Evidence
+
+
 # -- commands: what an agent saw ---------------------------------------------------------------------------------------
 
 
@@ -215,11 +228,14 @@ class ReportKernelStarted(KernelReport):
 
 
 class ReportKernelExited(KernelReport):
-    """It ran and ended by itself or was stopped. `exit_code` is None where it cannot be known."""
+    """It ran and ended by itself or was stopped. `exit_code` is None where it cannot be known.
+
+    `fenced`: its agent ended it, having been cut off for as long as the session allows (`fence_after_seconds`).
+    """
 
     type: Literal["ReportKernelExited"] = "ReportKernelExited"
     exit_code: int | None
-    how: Literal["exited", "killed", "oom"] = "exited"
+    how: Literal["exited", "killed", "oom", "fenced"] = "exited"
 
 
 class ReportKernelFailed(KernelReport):
@@ -246,6 +262,7 @@ SessionCommands = Annotated[
     | PlaceSession
     | LoseKernel
     | PassDeadline
+    | EndIdleSession
     | ReportKernelProgress
     | ReportKernelStarted
     | ReportKernelExited

@@ -59,6 +59,8 @@ class Session:
     reason: Reason = Reason.REQUESTED
     expires: datetime | None = None
     """When its lifetime is over; known once it runs, and not moved by a restart."""
+    running_since: datetime | None = None
+    """When all of it ran for the first time, or again after a restart."""
     ran: bool = False
     exit_code: int | None = None
 
@@ -155,6 +157,7 @@ def evolve_session(
                 deadline=event.deadline,
                 avoid=event.avoid,
                 expires=event.deadline if event.status in RUNNING else session.expires,
+                running_since=_running_since(session, event),
             )
         case SessionRescheduled():
             return replace(
@@ -186,6 +189,13 @@ def evolve_session(
                 session, event.kernel_id, lambda kernel: replace(kernel, status=KernelStatus.RUNNING)
             )
             return replace(started, ran=True)
+
+
+def _running_since(session: Session, event: SessionAdvanced) -> datetime | None:
+    """One that has lost a kernel has run on."""
+    if event.status in RUNNING and session.status not in RUNNING:
+        return event.at
+    return session.running_since
 
 
 def _requested(event: SessionRequested) -> Session:

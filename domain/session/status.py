@@ -76,6 +76,7 @@ class Reason(StrEnum):
     SUB_KERNEL_ENDED = "sub-kernel-ended"
     MAIN_KERNEL_ENDED = "main-kernel-ended"
     KILLED = "killed"
+    FENCED = "fenced"
     OUT_OF_MEMORY = "out-of-memory"
     IMAGE_UNAVAILABLE = "image-unavailable"
     START_FAILED = "start-failed"
@@ -85,6 +86,8 @@ class Reason(StrEnum):
     PENDING_TIMEOUT = "pending-timeout"
     START_TIMEOUT = "start-timeout"
     LIFETIME_OVER = "lifetime-over"
+    IDLE_TIMEOUT = "idle-timeout"
+    LOW_UTILISATION = "low-utilisation"
     TERMINATION_UNCONFIRMED = "termination-unconfirmed"
     ATTEMPTS_EXHAUSTED = "attempts-exhausted"
 

@@ -1,10 +1,15 @@
-"""`infra/bench`: every measurement in one run, one after the other, on servers and data of its own."""
+"""`infra/bench`: measurements one after the other, on servers and data of their own.
+
+infra/bench            the log, the api, the shards and the projections
+infra/bench agent      what a user does inside a session, and hosts: many of them, and full ones
+"""
 
 import asyncio
 import json
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +19,10 @@ from rich.table import Table
 
 from infra.benchmark import measures
 from infra.benchmark.containers import docker_session
+from infra.benchmark.fleet import fleet
+from infra.benchmark.full_host import full_host
 from infra.benchmark.installation import ROOT, installation
+from infra.benchmark.interactive import interactive
 from infra.benchmark.measures import Figures
 from infra.embedded.docker import PrivateDocker
 from infra.embedded.folder import CannotStart
@@ -23,17 +31,33 @@ console = Console(highlight=False, soft_wrap=True)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+class Part(StrEnum):
+    """What is measured."""
+
+    CORE = "core"
+    AGENT = "agent"
+
+
 @app.command()
 def main(
+    part: Annotated[Part, typer.Argument(help="What is measured.")] = Part.CORE,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
     seconds: Annotated[float, typer.Option(help="Length of each measurement under load.", min=2)] = 10.0,
     commands: Annotated[int, typer.Option(help="What shards, folds and rebuild work on.", min=1000)] = 20_000,
     docker: Annotated[bool, typer.Option(help="Also measure sessions on a private Docker Engine.")] = False,
+    agents: Annotated[int, typer.Option(help="How many simulated agents there are.", min=1)] = 2000,
+    containers: Annotated[int, typer.Option(help="How many containers one agent looks after.", min=1)] = 200,
 ) -> None:
     """Measure everything and print it as a table. Absolute times mean little on a shared machine: compare runs."""
     try:
         with tempfile.TemporaryDirectory(prefix="refold-bench-") as folder:
-            figures = asyncio.run(_measure(Path(folder), seconds, commands, docker))
+            match part:
+                case Part.CORE:
+                    measuring = _measure(Path(folder), seconds, commands, docker)
+                case Part.AGENT:
+                    Path(folder).chmod(0o711)  # native kernels walk through it to their home
+                    measuring = _measure_agent(Path(folder), seconds, agents, containers if docker else 0)
+            figures = asyncio.run(measuring)
     except CannotStart as error:
         console.print(f"infra/bench: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
@@ -45,21 +69,29 @@ def main(
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-async def _measure(folder: Path, seconds: float, commands: int, docker: bool) -> Figures:
-    figures: Figures = {}
+class _Steps:
+    """One measurement after the other, each told when it is done."""
 
-    async def step(name: str, measured: Callable[[], Awaitable[Figures]]) -> None:
+    def __init__(self) -> None:
+        self.figures: Figures = {}
+
+    async def __call__(self, name: str, measured: Callable[[], Awaitable[Figures]]) -> None:
         console.print(f"[bold]{name}[/]")
         began = time.monotonic()
         found = await measured()
-        figures.update(found)
+        self.figures.update(found)
         for key, value in found.items():
             console.print(f"  {key} = {value:,.2f}")
         console.print(f"  done in {time.monotonic() - began:.1f} s")
 
-    def say(text: str) -> None:
-        console.print(f"  {text}", markup=False)
 
+def say(text: str) -> None:
+    """Something about the measurement that is under way."""
+    console.print(f"  {text}", markup=False)
+
+
+async def _measure(folder: Path, seconds: float, commands: int, docker: bool) -> Figures:
+    step = _Steps()
     await step("machine", measures.machine)
     async with installation(folder) as here:
         await step("shards", lambda: measures.shard_commands(here, commands, say))
@@ -85,7 +117,32 @@ async def _measure(folder: Path, seconds: float, commands: int, docker: bool) ->
         await step("accepts", lambda: measures.accepts(here, seconds, say))
         for crash in here.crashes:
             say(crash)
-    return figures
+    return step.figures
+
+
+async def _measure_agent(folder: Path, seconds: float, agents: int, containers: int) -> Figures:
+    """`containers`: none are started where it is 0."""
+    step = _Steps()
+    await step("machine", measures.machine)
+    async with installation(folder) as here:
+        await here.start("workers", "--part", "shards")
+        await here.start("workers", "--part", "handlers", called="handlers")
+        await here.start("api")
+        await here.api_ready()
+        await step("inside a session", lambda: interactive(here, seconds, say))
+        await step("fleet", lambda: fleet(here, agents, seconds, say))
+        if containers:
+            engine = PrivateDocker(ROOT / ".refold")
+            try:
+                socket = await engine.start()
+                image = await engine.base_image()
+                await step("docker", lambda: docker_session(here, socket, image, say))
+                await step("full host", lambda: full_host(here, socket, image, containers, seconds, say))
+            finally:
+                await engine.stop()
+        for crash in here.crashes:
+            say(crash)
+    return step.figures
 
 
 if __name__ == "__main__":

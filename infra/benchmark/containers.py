@@ -1,40 +1,35 @@
 """A session on Docker against `docker run` of the same image, in turn: what the control plane adds."""
 
 import asyncio
-import os
-import sys
 import time
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
 
-from infra.benchmark.installation import ADMIN, ROOT, Installation
+from infra.benchmark.installation import Installation
 from infra.benchmark.load import quantile
 from infra.benchmark.measures import Figures, Say
-from infra.signing import KeypairAuth
 
 _ROUNDS = 8
 
 
 async def docker_session(here: Installation, socket: Path, image: str, say: Say) -> Figures:
     """Medians of: from `POST /session` to its answer that it runs; and `docker run -d` with the same limits."""
-    agent = dict(os.environ) | here.settings.environment()
-    agent |= {
+    environ = {
         "REFOLD_AGENT_ID": "docker",
+        "REFOLD_AGENT_GROUP": "docker",
         "REFOLD_AGENT_RUNTIME": "docker",
         "REFOLD_AGENT_SLOTS": '{"cpu": "2", "mem": "4g"}',
+        "REFOLD_DOCKER_SOCKET": str(socket),
     }
-    agent |= {"REFOLD_DOCKER_SOCKET": str(socket), "REFOLD_AGENT_GROUP": "docker"}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "agents", cwd=ROOT, env=agent)
+    await here.start("agents", called="docker", environ=environ)
     network = f"bench-{uuid4().hex[:8]}"  # the engine has none by default; our agent makes its own too
-    await _docker(socket, "network", "create", network)
+    await docker(socket, "network", "create", network)
     ours: list[float] = []
     bare: list[float] = []
     try:
-        auth = KeypairAuth(ADMIN.access_key, ADMIN.secret_key)
-        url = f"http://127.0.0.1:{here.settings.api_port}"
-        async with httpx.AsyncClient(base_url=url, auth=auth, timeout=60) as client:
+        async with here.client() as client:
             for number in range(-1, _ROUNDS):
                 session = await _session(client, image, number)
                 plain = await _docker_run(socket, image, network)
@@ -42,9 +37,8 @@ async def docker_session(here: Installation, socket: Path, image: str, say: Say)
                     ours.append(session)
                     bare.append(plain)
     finally:
-        process.terminate()
-        await process.wait()
-        await _docker(socket, "network", "rm", network)
+        await here.stop("docker")
+        await docker(socket, "network", "rm", network)
     ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
     say(f"{len(ratios)} pairs")
     return {
@@ -74,18 +68,20 @@ async def _docker_run(socket: Path, image: str, network: str) -> float:
     name = f"bare-{uuid4().hex[:12]}"
     limits = ("--cpus=1", "--memory=256m", "--pids-limit=4096", "--cap-drop=ALL", "--user=1000:1000", "--init")
     began = time.monotonic()
-    await _docker(socket, "run", "-d", "--name", name, "--network", network, *limits, image, "sleep", "infinity")
+    await docker(socket, "run", "-d", "--name", name, "--network", network, *limits, image, "sleep", "infinity")
     took = time.monotonic() - began
-    await _docker(socket, "rm", "-f", name)
+    await docker(socket, "rm", "-f", name)
     return took
 
 
-async def _docker(socket: Path, *arguments: str) -> None:
+async def docker(socket: Path, *arguments: str) -> str:
+    """What the command line of Docker prints. Raises `RuntimeError`."""
     process = await asyncio.create_subprocess_exec(
         *("docker", "-H", f"unix://{socket}", *arguments),
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, said = await process.communicate()
+    printed, said = await process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"docker {arguments[0]}: {said.decode().strip()}")
+    return printed.decode()

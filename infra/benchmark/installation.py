@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,14 @@ from infra.secrets import new_key
 from infra.sending import Sender
 from infra.settings import Settings
 from infra.setup import Admin, set_up
+from infra.signing import KeypairAuth
 from infra.supervise import Crash, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ADMIN = Admin("bench@refold.test", "bench", "AKIABENCHBENCHBENCH0", "b" * 40)
 
 _READY_SECONDS = 60.0
+_NOTHING_ELSE: Mapping[str, str] = {}
 
 
 @dataclass
@@ -41,15 +43,27 @@ class Installation:
     crashes: list[str]
     running: dict[str, "asyncio.subprocess.Process"] = field(default_factory=dict)
 
-    async def start(self, name: str, *arguments: str, called: str = "") -> None:
-        """`python -m NAME ARGUMENTS`, with its log in the data folder. `called`: its name here, if not that one."""
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.api_port}"
+
+    def client(self, *, covers_body: bool = True) -> httpx.AsyncClient:
+        """Signs as the administrator. `covers_body`: not for uploads."""
+        auth = KeypairAuth(ADMIN.access_key, ADMIN.secret_key, covers_body=covers_body)
+        return httpx.AsyncClient(base_url=self.url, auth=auth, timeout=120)
+
+    async def start(
+        self, name: str, *arguments: str, called: str = "", environ: Mapping[str, str] = _NOTHING_ELSE
+    ) -> None:
+        """`python -m NAME ARGUMENTS`, with its log in the data folder. `called`: its name here, if not that one;
+        `environ`: its settings, where they are others."""
         called = called or name
         logs = self.settings.data_dir / "logs"
         with (logs / f"{called}.log").open("ab") as log:
             self.running[called] = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", name, *arguments),
                 cwd=ROOT,
-                env=dict(os.environ) | self.settings.environment(),
+                env=dict(os.environ) | self.settings.environment() | dict(environ),
                 stdout=log,
                 stderr=log,
             )
@@ -68,7 +82,7 @@ class Installation:
 
     async def api_ready(self) -> None:
         """Returns once the api can append and read back."""
-        url = f"http://127.0.0.1:{self.settings.api_port}/ready"
+        url = f"{self.url}/ready"
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_READY_SECONDS), httpx.AsyncClient() as client:
                 while True:
@@ -126,6 +140,8 @@ async def _prepare(settings: Settings) -> None:
         ModifyKeypair(at=now, access_key=AccessKey(ADMIN.access_key), changes=KeypairChanges(rate_limit=10**9)),
         CreateResourceGroup(at=now, name="nowhere", cell=Cell("default")),
         CreateResourceGroup(at=now, name="docker", cell=Cell("default")),
+        CreateResourceGroup(at=now, name="native", cell=Cell("default")),
+        CreateResourceGroup(at=now, name="fleet", cell=Cell("default")),
     ]
     async with KafkaLog(settings) as log:
         await Sender(settings, log, "bench").send_all([("directory", each, str(uuid4())) for each in commands], "bench")

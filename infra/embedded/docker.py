@@ -37,6 +37,8 @@ PACKAGES = {
     "iptables": "iptables",
     "debootstrap": "debootstrap",
     "ip": "iproute2",
+    "sshd": "openssh-server",  # what sessions are given it is made of (`agents/kits.py`)
+    "ssh": "openssh-client",
 }
 """What must be there, by the program it brings."""
 SOCKET_PATH_MAX = 100  # the system's limit is 107 characters

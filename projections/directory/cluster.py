@@ -1,4 +1,4 @@
-"""What is said to everybody, and are new sessions taken?"""
+"""What is said to everybody, are new sessions taken, and which of them do too little?"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,9 +6,15 @@ from datetime import datetime
 from psycopg import sql
 from psycopg.rows import class_row
 
-from domain.directory.messages.cluster import AnnouncementSet, ClusterEvents, ManagerStatus, ManagerStatusSet
+from domain.directory.messages.cluster import (
+    AnnouncementSet,
+    ClusterEvents,
+    ManagerStatus,
+    ManagerStatusSet,
+    UtilisationRuleSet,
+)
 from infra.postgres import Connection
-from projections.table import Keys, Rows, Table
+from projections.table import Json, Keys, Rows, Table
 
 
 @dataclass(slots=True)
@@ -19,6 +25,7 @@ class ClusterRow:
     announcement_enabled: bool
     announcement: str
     manager_status: str
+    utilisation_rule: Json | None
     modified_at: datetime
 
 
@@ -32,7 +39,7 @@ def keys(event: ClusterEvents) -> Keys:
 def fold(rows: Rows, event: ClusterEvents) -> None:
     key = event.subject
     if rows.find(CLUSTER, (key,)) is None:
-        rows.put(CLUSTER, ClusterRow(key, False, "", ManagerStatus.RUNNING.value, event.at))
+        rows.put(CLUSTER, ClusterRow(key, False, "", ManagerStatus.RUNNING.value, None, event.at))
     cluster = rows.change(CLUSTER, (key,))
     cluster.modified_at = event.at
     match event:
@@ -41,6 +48,8 @@ def fold(rows: Rows, event: ClusterEvents) -> None:
             cluster.announcement = event.message
         case ManagerStatusSet():
             cluster.manager_status = event.status.value
+        case UtilisationRuleSet():
+            cluster.utilisation_rule = None if event.rule is None else event.rule.model_dump(mode="json")
 
 
 async def cluster(db: Connection) -> ClusterRow | None:

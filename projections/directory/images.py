@@ -170,6 +170,9 @@ _IN_RESOURCE_GROUPS = """EXISTS (
     SELECT FROM directory_agent_images has JOIN agents USING (agent_id)
     WHERE has.images @> ARRAY[listed.reference || ' ' || listed.architecture] AND resource_group = ANY({}))"""
 
+_OWNED_BY = """CASE WHEN starts_with(labels ->> 'ai.backend.customized-image.owner', 'user:')
+    THEN labels ->> 'ai.backend.customized-image.owner' ELSE registry END = ANY({})"""
+
 _AGENTS_WITH = """
 SELECT image, agent_id FROM unnest(%s::text[]) AS image JOIN directory_agent_images ON images @> ARRAY[image]
 ORDER BY agent_id"""
@@ -182,16 +185,19 @@ async def images(
     *,
     reference: str | None = None,
     architecture: str | None = None,
-    registries: Sequence[str] | None = None,
+    owners: Sequence[str] | None = None,
     installed: bool | None = None,
     resource_groups: Sequence[str] | None = None,
 ) -> list[ListedImage]:
-    """By reference. `resource_groups`: those that an agent of one of these groups has."""
+    """By reference. `owners`: those of one of these registries, or made by one of these users for himself, `user:<id>`.
+
+    `resource_groups`: those that an agent of one of these groups has.
+    """
     return await _IMAGES.all(
         db,
         ("reference = {}", reference),
         ("architecture = {}", architecture),
-        ("registry = ANY({})", None if registries is None else list(registries)),
+        (_OWNED_BY, None if owners is None else list(owners)),
         ("installed = {}", installed),
         (_IN_RESOURCE_GROUPS, None if resource_groups is None else list(resource_groups)),
     )

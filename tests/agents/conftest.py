@@ -11,7 +11,7 @@ import pytest
 from agents.runtime import Runtime
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld, FakeWorld, ProcessWorld, World
 
-WORLDS: Mapping[str, Callable[[Path], World]] = {"fake": FakeWorld, "process": ProcessWorld, "docker": DockerWorld}
+WORLDS: Mapping[str, Callable[[Path], World]] = {"fake": FakeWorld, "process": ProcessWorld}
 
 
 @pytest.fixture
@@ -23,11 +23,20 @@ def host_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def stock() -> Iterator[Path]:
+    """See `DockerWorld`. Not below pytest's own folder: containers' users must be able to walk there."""
+    folder = Path(tempfile.mkdtemp(prefix="refold-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(params=["fake", "process", pytest.param("docker", marks=pytest.mark.docker)])
-async def world(request: pytest.FixtureRequest, host_folder: Path) -> AsyncIterator[World]:
+async def world(request: pytest.FixtureRequest, host_folder: Path, stock: Path) -> AsyncIterator[World]:
     if request.param == "docker" and not DOCKER_SOCKET:
         pytest.skip("REFOLD_TEST_DOCKER names no daemon's socket")
-    made = WORLDS[request.param](host_folder)
+    made = DockerWorld(host_folder, stock) if request.param == "docker" else WORLDS[request.param](host_folder)
     yield made
     runtime = made.open()
     for running in await runtime.list():

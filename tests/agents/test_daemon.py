@@ -11,10 +11,12 @@ from agents.journal import Journal
 from agents.runtime import ImageHere
 from domain.directory.messages.images import AgentImagesReported
 from domain.directory.messages.tasks import CancelTask, PreloadImages, StartTask, TaskEnd, TaskEnded, TaskId
+from domain.messages import SessionId
+from domain.scheduling.messages import AgentProfile
 from domain.session.messages import RestartSession, TerminateSession
 from domain.session.status import DEADLINES, SessionStatus
 from infra.log import LogUnavailable
-from tests.whole import AGENT, OWNER, Whole, an_id, now
+from tests.whole import AGENT, OWNER, PROFILE, Whole, an_id, now
 
 
 @pytest.fixture
@@ -239,3 +241,32 @@ async def test_a_slow_pull_of_an_order_holds_up_no_kernel_and_ends_when_it_is_ca
         async with asyncio.timeout(5):
             while [task for task in asyncio.all_tasks() if task.get_name() == f"images {task_id}"]:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_device_that_fails_gets_nothing_new_until_it_recovers_and_what_runs_on_it_runs_on(whole: Whole) -> None:
+    def with_gpus(*gpus: str, **faults: str) -> AgentProfile:
+        slots = {"cpu": 8000, "mem": 2**34, "cuda.device": 1000 * len(gpus)}
+        told = {"slots": slots, "devices": {"cuda.device": dict.fromkeys(gpus, 1000)}, "faults": faults}
+        return PROFILE.model_copy(update=told)
+
+    async def gpus_of(session: SessionId) -> list[str]:
+        event = (await whole.until(session, "SessionScheduled")).event.model_dump()
+        return list(event["assignments"][0]["devices"]["cuda.device"])
+
+    slots = {"cpu": 1000, "cuda.device": 1000}
+    async with whole.agent(with_gpus("gpu-1", "gpu-2")):
+        one = await whole.request("one", slots=slots)
+        assert await gpus_of(one) == ["gpu-1"]
+        await whole.until(one, "SessionAdvanced", SessionStatus.RUNNING)
+        await whole.daemon.offer(with_gpus("gpu-2", **{"gpu-1": "Xid 79"}))
+        two = await whole.request("two", slots=slots)
+        assert await gpus_of(two) == ["gpu-2"]
+        await whole.give("session", TerminateSession(at=now(), owner=OWNER, session_id=one))
+        ended = await whole.until(one, "SessionEnded")
+        assert ended.event.model_dump()["reason"] == "user-requested", "it ran on until then"
+        three = await whole.request("three", slots=slots)
+        await asyncio.sleep(0.2)
+        assert not [each for each in await whole.told(subject=three) if type(each.event).__name__ == "SessionScheduled"]
+        await whole.daemon.offer(with_gpus("gpu-1", "gpu-2"))
+        assert await gpus_of(three) == ["gpu-1"]
+    assert starts(whole) == 3

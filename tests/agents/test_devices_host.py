@@ -1,5 +1,6 @@
 """All plugins of a host together: who offers what, what is chosen of it, and the settings that say so."""
 
+import asyncio
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agents.__main__ import _profile
+from agents.__main__ import profile_of
+from agents.device_watch import watch_devices
 from agents.devices import host as host_module
 from agents.devices.host import HostDevices, merged, take_stock
 from agents.devices.intrinsic import Cpu
@@ -23,6 +25,7 @@ from agents.devices.plugin import (
     Offer,
 )
 from agents.fake import FakeRuntime
+from agents.journal import JournalUnavailable
 from domain.slots import Slots
 from infra.settings import Settings
 
@@ -100,6 +103,55 @@ async def test_slots_that_are_chosen_are_all_that_is_offered_and_nothing_is_rese
     assert (host.slots, host.devices) == (offered, devices), "smaller ids first, fractions of a device are cut off"
 
 
+async def test_a_device_that_fails_is_offered_no_more_and_one_that_recovers_is_again(tmp_path: Path) -> None:
+    host = await stocked(tmp_path)
+    assert not await host.look_again(), "nothing has changed"
+    _broken(tmp_path, "gpu-1")
+    assert await host.look_again()
+    assert (host.devices, host.slots["cuda.device"]) == ({"cuda.device": {"gpu-2": 1000}}, 1000)
+    assert host.faults == {"gpu-1": "Xid 79"}
+    assert not await host.look_again(), "that is known"
+    with pytest.raises(NoSuchDevice):
+        host.grant({"cuda.device": {"gpu-1": 1000}})
+    (tmp_path / "mock.toml").write_text(GPUS)
+    assert await host.look_again()
+    assert (host.devices, host.faults) == ({"cuda.device": {"gpu-1": 1000, "gpu-2": 1000}}, {})
+
+
+async def test_a_spare_device_takes_the_place_of_one_that_failed(tmp_path: Path) -> None:
+    host = await stocked(tmp_path, agent_slots={"cuda.device": "1"})
+    _broken(tmp_path, "gpu-1")
+    assert await host.look_again()
+    assert (host.devices, host.slots) == ({"cuda.device": {"gpu-2": 1000}}, {"cuda.device": 1000})
+
+
+def _broken(tmp_path: Path, device_id: str) -> None:
+    file = tmp_path / "mock.toml"
+    uuid = f'mother_uuid = "{device_id}"'
+    assert uuid in GPUS
+    file.write_text(GPUS.replace(uuid, f'{uuid}, fault = "Xid 79"'))
+
+
+async def test_what_could_not_be_told_about_devices_is_told_the_next_time(tmp_path: Path) -> None:
+    host = await stocked(tmp_path)
+    told: list[dict[str, str]] = []
+    failures: list[Exception] = [JournalUnavailable("the disk is full"), ZeroDivisionError("a defect of ours")]
+
+    async def offer() -> None:
+        if failures:
+            raise failures.pop()
+        told.append(host.faults)
+
+    watching = asyncio.create_task(watch_devices(host, offer, 0.01))
+    _broken(tmp_path, "gpu-2")
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    watching.cancel()
+    assert told == [{"gpu-2": "Xid 79"}], "once"
+
+
 async def test_devices_are_offered_in_shares_by_setting(tmp_path: Path) -> None:
     fractional: dict[str, str | int] = {"allocation_mode": "fractional", "unit_mem": "10g", "unit_proc": 10}
     host = await stocked(tmp_path, agent_accelerators={"cuda": fractional})
@@ -136,12 +188,12 @@ async def test_what_cannot_be_is_told_by_its_setting(tmp_path: Path, chosen: dic
 async def test_an_agent_offers_its_devices_in_its_profile(tmp_path: Path) -> None:
     (tmp_path / "mock.toml").write_text(GPUS)
     settings = Settings(agent_mock_devices=str(tmp_path / "mock.toml"), agent_device_plugins="")
-    profile = await _profile(settings, FakeRuntime(tmp_path), HostDevices(), "http://a")
+    profile = await profile_of(settings, FakeRuntime(tmp_path), HostDevices(), "http://a")
     assert profile.slots == {"cpu": 8000, "mem": 16 << 30, "cuda.device": 2000}
     assert profile.devices == {"cuda.device": {"gpu-1": 1000, "gpu-2": 1000}}
     broken = Settings(agent_mock_devices=str(tmp_path), agent_device_plugins="")
     with pytest.raises(SystemExit, match="Is a directory"):
-        await _profile(broken, FakeRuntime(tmp_path), HostDevices(), "http://a")
+        await profile_of(broken, FakeRuntime(tmp_path), HostDevices(), "http://a")
 
 
 async def test_a_plugin_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

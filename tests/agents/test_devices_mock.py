@@ -65,7 +65,12 @@ async def test_whole_devices_and_mig_instances_are_offered_as_declared(tmp_path:
 
 
 async def test_mig_slots_are_spelt_as_the_files_formats_spell_them(tmp_path: Path) -> None:
-    assert "cuda.10g-mig" in (await opened(mock(tmp_path, SAMPLE + FORMAT_MIG))).slots
+    host = await opened(mock(tmp_path, SAMPLE + FORMAT_MIG))
+    assert "cuda.10g-mig" in host.slots
+    assert {slot: each.description for slot, each in host.formats.items()} == {
+        "cuda.device": "CUDA-capable GPU",
+        "cuda.10g-mig": "a tenth",
+    }
 
 
 async def test_a_host_with_64_gpus_can_be_pretended_anywhere(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ async def test_a_native_kernel_is_all_its_processes_and_those_that_have_ended(
         "idle": AsProcess(int(other.runtime_id)),
         "gone": AsProcess(9**8),
     }
-    ready = host_folder / "scratch" / task.kernel_id / "ready"
+    ready = host_folder / "scratch" / task.kernel_id / "home" / "ready"
     while True:
         reading = await read_stats(where, HostDevices())
         if ready.exists() and reading.kernels["busy"].processes == 4:  # its runner, sleep, sh, and python in it

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.cpu_groups import find_cpu_groups
 from agents.devices.plugin import Grant
 from agents.keepers import run_keeper
 from agents.process import ProcessRuntime
@@ -70,7 +71,13 @@ uvloop.run(main(sys.argv[1], json.loads(sys.argv[2])))
 async def test_a_kernel_outlives_an_agent_killed_with_9(world: ProcessWorld) -> None:
     task = world.task("sleep 0.7; echo $GREETING; exit 5")
     agent = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", AGENT, str(world.folder), json.dumps(vars(task) | {"devices": {}})),
+        *(
+            sys.executable,
+            "-c",
+            AGENT,
+            str(world.folder),
+            json.dumps({name: value for name, value in vars(task).items() if name not in {"devices", "outfit"}}),
+        ),
         start_new_session=True,
     )
     assert await agent.wait() == -signal.SIGKILL
@@ -124,6 +131,9 @@ async def test_a_kernel_whose_keeper_was_killed_is_gone_with_all_it_started(
     assert (ended.reason, ended.exit_code) == ("gone", None)
     assert await world.open().wait(task.kernel_id, 1) == ended, "told the same way ever after"
     await dead(child)
+    await runtime.remove(task.kernel_id, 1)
+    if groups := find_cpu_groups(world.folder):
+        assert not groups.is_there(task.kernel_id, 1)
 
 
 async def test_stopping_ends_what_left_the_group_too(world: ProcessWorld, runtime: ProcessRuntime) -> None:
@@ -192,7 +202,7 @@ async def test_each_kernel_is_a_user_of_its_own_with_nothing_but_its_home(
     first = world.task("echo private > file; id -u; hostname; grep NoNewPrivs /proc/self/status")
     _, text = await run(runtime, first)
     uid, hostname, no_new_privileges = text.splitlines()
-    home = world.folder / "scratch" / first.kernel_id
+    home = world.folder / "scratch" / first.kernel_id / "home"
     assert int(uid) > 1000
     assert hostname == "main1"
     assert no_new_privileges.split() == ["NoNewPrivs:", "1"]
@@ -209,6 +219,23 @@ async def test_the_number_of_processes_is_limited(world: ProcessWorld, runtime: 
     script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 600 & done; echo all"
     _, text = await run(runtime, replace(world.task(script), pids_max=8))
     assert "fork" in text
+
+
+async def test_its_share_of_the_processor_is_limited_where_the_host_allows_it(
+    world: ProcessWorld, runtime: ProcessRuntime
+) -> None:
+    groups = find_cpu_groups(world.folder)
+    if groups is None:
+        pytest.skip("this host lets us make no control groups")
+    task = replace(world.task("while :; do :; done & while :; do :; done"), cpu_millis=300)
+    await runtime.start(task)
+    group = groups.make(task.kernel_id, task.incarnation, task.cpu_millis)
+    assert group is not None
+    async with asyncio.timeout(20):
+        while "nr_throttled 0\n" in (group / "cpu.stat").read_text():
+            await asyncio.sleep(0.05)
+    await runtime.stop(task.kernel_id, task.incarnation, AT_ONCE)
+    assert not group.exists(), "nothing of it is left"
 
 
 async def test_the_memory_of_a_process_is_limited(world: ProcessWorld, runtime: ProcessRuntime) -> None:

@@ -1,17 +1,10 @@
 """Query mode by a kernel of Jupyter, where the session's Python has one."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.agents.runners import Client, Runner, running
-
-HAS_JUPYTER = subprocess.run(
-    [sys.executable, "-I", "-c", "import jupyter_client, ipykernel"], capture_output=True, check=False
-)
-pytestmark = pytest.mark.skipif(HAS_JUPYTER.returncode != 0, reason="this Python has no jupyter_client and ipykernel")
 
 
 @pytest.fixture(scope="module")

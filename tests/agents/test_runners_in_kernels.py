@@ -9,19 +9,22 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import aiodocker
+import httpx
 import pytest
 
 from agents import injection
+from agents.belongings import resource_text
 from agents.docker import DockerRuntime
-from agents.docker_injection import LOOK_LABEL, resource_text
-from agents.injection import answered, install, runner_command
+from agents.docker_looks import LOOK_LABEL
+from agents.injection import Places, answered, install, runner_command
 from agents.runtime import Runtime, Task, utc_now
-from tests.agents.runners import Client, Outcome
+from tests.agents.runners import Client, Outcome, Refused
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld, World
 
 AT_ONCE = timedelta(0)
@@ -148,6 +151,24 @@ async def test_a_port_of_a_kernel_is_reached_at_its_address(world: World, runtim
 
 
 @in_kernels
+async def test_only_a_kernel_with_ports_of_its_own_has_a_web_terminal(world: World, runtime: Runtime) -> None:
+    task = world.task()
+    await runtime.start(task)
+    await listening(runtime, task)
+    with connected(runtime, task) as client:
+        start = partial(client.call, "service-start", service="ttyd", ports=[7681], wait_ms=5000)
+        if runtime.name == "process":  # their ports are the host's: anybody there could come, and be this user
+            with pytest.raises(Refused, match="no service ttyd"):
+                await asyncio.to_thread(start)
+            return
+        await asyncio.to_thread(start)
+    address = await runtime.address(task.kernel_id)
+    async with httpx.AsyncClient() as browser:
+        assert "terminal.js" in (await browser.get(f"http://{address}:7681/")).text
+        assert (await browser.get(f"http://{address}:7681/xterm.js")).status_code == 200
+
+
+@in_kernels
 async def test_the_socket_is_for_the_kernels_user_only(world: World, runtime: Runtime) -> None:
     task = world.task()
     await runtime.start(task)
@@ -237,7 +258,12 @@ async def containers(host_folder: Path) -> AsyncIterator[tuple[DockerWorld, Dock
 async def image_of(world: DockerWorld, script: str, labels: dict[str, str] | None = None) -> str:
     """The base image after a change made as root."""
     async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
-        config: dict[str, Any] = {"Image": world.image, "User": "0", "Entrypoint": ["sh", "-c", script]}
+        config: dict[str, Any] = {
+            "Image": world.image,
+            "User": "0",
+            "Entrypoint": ["sh", "-c", script],
+            "HostConfig": {"NetworkMode": "none"},
+        }
         container = await docker.containers.create(config)
         await container.start()
         await container.wait()
@@ -252,8 +278,17 @@ async def image_of(world: DockerWorld, script: str, labels: dict[str, str] | Non
     return f"docker.io/refold/{world.deployment}:1"
 
 
+@pytest.fixture
+def no_kit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent's own Python cannot be brought along."""
+    monkeypatch.setattr("agents.docker_injection.python_kit", lambda _: None)
+
+
 @pytest.mark.docker
-async def test_an_image_without_python_runs_as_it_is(containers: tuple[DockerWorld, DockerRuntime]) -> None:
+@pytest.mark.usefixtures("no_kit")
+async def test_an_image_without_python_runs_as_it_is_where_none_can_be_brought(
+    containers: tuple[DockerWorld, DockerRuntime],
+) -> None:
     world, runtime = containers
     image = await image_of(world, "rm /usr/bin/python3*")
     own, told = replace(world.task(), image=image), replace(world.task("touch file; ls -a; exit 4"), image=image)
@@ -267,6 +302,7 @@ async def test_an_image_without_python_runs_as_it_is(containers: tuple[DockerWor
 
 
 @pytest.mark.docker
+@pytest.mark.usefixtures("no_kit")
 async def test_a_python_without_its_library_is_none(containers: tuple[DockerWorld, DockerRuntime]) -> None:
     world, runtime = containers
     task = replace(world.task("exit 5"), image=await image_of(world, "rm -r /usr/lib/python3*/asyncio"))
@@ -280,13 +316,14 @@ async def test_images_are_tried_once(containers: tuple[DockerWorld, DockerRuntim
     world, runtime = containers
     task = world.task()
     await runtime.start(task)
-    [known] = (world.folder / "pythons").iterdir()
-    assert known.read_text() == "/usr/bin/python3"
-    known.write_text("")  # as if it had none
+    [known] = (world.folder / "looks").iterdir()
+    look = json.loads(known.read_text())
+    assert (look["python"], look["shell"]) == ("/usr/bin/python3", "/bin/bash")
+    known.write_text(json.dumps(look | {"python": None}))  # as if it had none
     later, other = world.open(), world.task()
     await later.start(other)
     await later.close()
-    assert runtime.runner(other.kernel_id) is None
+    assert runtime.runner(other.kernel_id) is None, "it was not looked at again"
 
 
 @pytest.mark.docker
@@ -363,8 +400,14 @@ def test_amounts_and_shares_are_written_as_people_write_them() -> None:
     ],
 )
 def test_an_image_says_in_which_modes_it_runs_code(labels: dict[str, str], modes: str) -> None:
-    words = runner_command("/python3", "/code", "/socket", "/home", labels, None)
+    words = runner_command("/python3", Places("/code", "/socket", "/home", "/config"), labels, None)
     assert words[words.index("--modes") + 1] == modes
+
+
+def test_an_image_says_what_runs_its_code() -> None:
+    labels = {"refold.query.jupyter-kernel": "ir", "refold.query.command": "julia '/opt/a b.jl' --quiet"}
+    words = runner_command("/python3", Places("/code", "/socket", "/home", "/config"), labels, None)
+    assert {"--jupyter-kernel=ir", "--query-command=julia '/opt/a b.jl' --quiet"} <= set(words)
 
 
 @pytest.mark.parametrize("printed", ["", "\n", "python3", "/a\n/b", "warning\n/usr/bin/python3", "/a\x1b[0m"])

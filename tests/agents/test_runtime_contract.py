@@ -8,8 +8,21 @@ from uuid import uuid4
 
 import pytest
 
-from agents.runtime import AlreadyEnded, ImageInUse, Runtime, RuntimeFailure, StartFailed, Task, utc_now
-from tests.agents.worlds import LOG_BYTES_MAX, World
+from agents.runtime import (
+    AlreadyEnded,
+    CommitFailed,
+    ImageInUse,
+    ImageUnavailable,
+    Runtime,
+    RuntimeFailure,
+    StartFailed,
+    Task,
+    no_progress,
+    utc_now,
+)
+from domain.placements import RuntimeClass
+from domain.session.status import ClusterMode
+from tests.agents.worlds import LOG_BYTES_MAX, World, cluster
 
 GRACE = timedelta(seconds=20)
 """Long enough that a test that needed it would be seen to hang."""
@@ -282,6 +295,32 @@ async def test_an_image_is_listed_under_its_canonical_name_until_it_is_removed(w
         assert name not in {image.reference for image in await runtime.images()}
 
 
+async def test_a_kernel_is_made_an_image_as_long_as_it_runs_and_runs_on(world: World, runtime: Runtime) -> None:
+    task, name = world.task(), world.image_name()
+    await runtime.start(task)
+    if not world.images:
+        with pytest.raises(CommitFailed):
+            await runtime.commit(task.kernel_id, name, {})
+        with pytest.raises(ImageUnavailable):
+            await runtime.push(name, no_progress)
+        assert await runtime.image_space() is None
+        return
+    made = await runtime.commit(task.kernel_id, name, {"made": "here"})
+    [here] = [image for image in await runtime.images() if image.reference == name]
+    assert (made.reference, made.digest, made.labels["made"]) == (name, here.digest, "here")
+    assert not here.has_origin, "nothing could bring it back"
+    assert key(task) in await listed(runtime)
+    space = await runtime.image_space()
+    assert space is not None
+    assert 0 < space.images <= space.disk
+    again = replace(world.task(), image=name)
+    await runtime.start(again)
+    await runtime.stop(*key(task), timedelta(0))
+    await runtime.stop(*key(again), timedelta(0))
+    with pytest.raises(CommitFailed):
+        await runtime.commit(task.kernel_id, name, {})
+
+
 async def test_an_image_that_a_kernel_runs_from_is_not_removed(world: World, runtime: Runtime) -> None:
     if not world.images:
         await runtime.remove_image(world.image)
@@ -296,6 +335,24 @@ async def test_an_image_that_a_kernel_runs_from_is_not_removed(world: World, run
     await runtime.remove(*key(task))
     await runtime.remove_image(name)
     assert not await runtime.has_image(name)
+
+
+async def test_what_a_runtime_can_do_is_said_in_words_that_sessions_ask_for(runtime: Runtime) -> None:
+    kinds = {f"cluster:{mode.value}" for mode in ClusterMode} | {f"runtime:{each.value}" for each in RuntimeClass}
+    assert "cluster:single-node" in await runtime.capabilities()
+    assert set(await runtime.capabilities()) <= kinds
+
+
+async def test_kernels_of_one_session_start_and_end_each_by_itself(world: World, runtime: Runtime) -> None:
+    main, sub = cluster(world.task("sleep 600"), "main1", "sub1")
+    await asyncio.gather(runtime.start(main), runtime.start(sub))
+    assert {key(main), key(sub)} <= await listed(runtime)
+    await runtime.stop(*key(sub), timedelta(0))
+    await runtime.remove(*key(sub))
+    assert key(main) in await listed(runtime)
+    again = replace(sub, incarnation=2)
+    await runtime.start(again)
+    assert {key(main), key(again)} <= await listed(runtime)
 
 
 async def test_capacity_is_whole_numbers_of_cpu_and_bytes(runtime: Runtime) -> None:

@@ -16,11 +16,13 @@ from aiohttp.test_utils import TestServer
 from agents import relaying, serving
 from agents.fake import FakeRuntime
 from agents.serving import kernel_routes
-from domain.messages import KernelId
+from agents.uses import Uses
+from domain.messages import AgentId, KernelId
 from infra.secrets import internal_token
 from infra.settings import Settings
 
 KERNEL = KernelId("k-1")
+AGENT = AgentId("agent-1")
 SETTINGS = Settings.model_validate({"internal_key": "k" * 40})
 LENGTHS = struct.Struct(">II")
 
@@ -48,15 +50,20 @@ def runtime(tmp_path: Path) -> OneKernel:
 
 
 @pytest.fixture
-async def door(runtime: OneKernel) -> AsyncIterator[aiohttp.ClientSession]:
+def uses() -> Uses:
+    return Uses()
+
+
+@pytest.fixture
+async def door(runtime: OneKernel, uses: Uses) -> AsyncIterator[aiohttp.ClientSession]:
     application = web.Application()
-    application.add_routes(kernel_routes(SETTINGS, runtime))
+    application.add_routes(kernel_routes(SETTINGS, AGENT, runtime, uses))
     async with TestServer(application) as server, aiohttp.ClientSession(server.make_url("/")) as client:
         yield client
 
 
 def told(kernel_id: KernelId = KERNEL) -> dict[str, str]:
-    return {"Authorization": f"Bearer {internal_token(SETTINGS, kernel_id)}"}
+    return {"Authorization": f"Bearer {internal_token(SETTINGS, AGENT, kernel_id)}"}
 
 
 @asynccontextmanager
@@ -253,5 +260,35 @@ async def test_a_program_that_reads_nothing_holds_nobody_who_leaves(
 
 
 def test_nothing_else_is_served() -> None:
-    routes: list[Any] = kernel_routes(SETTINGS, FakeRuntime(Path("unused")))
+    routes: list[Any] = kernel_routes(SETTINGS, AGENT, FakeRuntime(Path("unused")), Uses())
     assert {route.path.partition("}/")[2].partition("/")[0] for route in routes} == {"logs", "runner", "ports"}
+
+
+async def test_what_is_asked_of_a_runner_is_use_of_its_kernel_and_looking_at_a_terminal_is_not(
+    door: aiohttp.ClientSession, runtime: OneKernel, uses: Uses
+) -> None:
+    async with (
+        listening(runtime.socket, echo),
+        door.ws_connect(f"/kernels/{KERNEL}/runner", headers=told()) as api,
+    ):
+        await api.send_bytes(frame(b'{"id":1,"do":"terminal-read","with":{}}'))
+        await api.receive_bytes(timeout=10)
+        assert uses.last(KERNEL) is None
+        await api.send_bytes(frame(b'{"id":2,"do":"ping","with":{}}'))
+        await api.receive_bytes(timeout=10)
+        assert uses.last(KERNEL) is not None
+
+
+async def test_bytes_from_a_port_of_a_kernel_are_use_of_it_also_if_nobody_sends_any(
+    door: aiohttp.ClientSession, uses: Uses
+) -> None:
+    async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"news")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(tell, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with door.ws_connect(f"/kernels/{KERNEL}/ports/{port}", headers=told()) as api:
+            assert await api.receive_bytes(timeout=10) == b"news"
+            assert uses.last(KERNEL) is not None

@@ -210,6 +210,8 @@ def session_of(who: str) -> RequestSession:
             domain=domain,
             project=f"{domain}-project",
             project_id=HOME if domain == "home" else AWAY,
+            shm_bytes=2**26,
+            preopen_ports=(8080,),
         ),
         kernels=(Seat(kernel_id=KernelId(session_id(who)), role="main", index=1),),
     )

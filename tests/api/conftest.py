@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from api import internal
 from tests.api.admin import AdminWorld
 from tests.api.kernels import Kernels
 from tests.api.world import World
@@ -23,6 +24,17 @@ async def kernels(world: World, tmp_path: Path) -> AsyncIterator[Kernels]:
     """The same with an agent, and sessions in which something runs."""
     async with Kernels(world, tmp_path / "kernels").started() as started:
         yield started
+
+
+@pytest.fixture
+def any_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """May ask for whatever it likes, for tests about what it is told (to whom: `test_agent_rights.py`)."""
+
+    async def allow(*_: object) -> None:
+        pass
+
+    for requirement in ("require_kernel", "require_part"):
+        monkeypatch.setattr(internal, requirement, allow)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

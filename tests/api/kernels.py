@@ -13,11 +13,13 @@ from aiohttp import web
 
 from agents.fake import FakeRuntime
 from agents.serving import kernel_routes
+from agents.uses import Uses
 from infra.signing import KeypairAuth
 from tests.agents.runners import Runner
+from tests.api.frames import Frames, frames_of
 from tests.api.test_sessions import RECORDED
 from tests.api.world import KEYS, World
-from tests.whole import PROFILE
+from tests.whole import AGENT, PROFILE
 
 HANDSHAKE: Final = {
     "Connection": "Upgrade",
@@ -60,6 +62,7 @@ class Kernels:
     def __init__(self, world: World, folder: Path) -> None:
         self.world = world
         self.runners = Runners(folder)
+        self.uses = Uses()
         self._site: web.TCPSite | None = None
         self._server: web.AppRunner
         self._port = 0
@@ -78,7 +81,7 @@ class Kernels:
     async def open_door(self) -> None:
         """Where it was before, if it was open before."""
         application = web.Application()
-        application.add_routes(kernel_routes(self.world.settings, self.runners))
+        application.add_routes(kernel_routes(self.world.settings, AGENT, self.runners, self.uses))
         self._server = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._server.setup()
         await web.TCPSite(self._server, "127.0.0.1", self._port, reuse_address=True).start()
@@ -108,10 +111,11 @@ class Denied(Exception):
 
 
 class Line:
-    """A WebSocket of a client."""
+    """A WebSocket of a client. What it hears must be as the AsyncAPI document has it."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, frames: Frames) -> None:
         self.socket = socket
+        self._frames = frames
 
     async def say(self, message: str | Mapping[str, Any]) -> None:
         """As it is, or as JSON."""
@@ -123,6 +127,7 @@ class Line:
             message = await self.socket.receive()
         assert message.type is aiohttp.WSMsgType.TEXT, (message, self.socket.close_code)
         told: dict[str, Any] = orjson.loads(message.data)
+        self._frames.validate(told)
         return told
 
     async def hear_until(self, status: str) -> list[dict[str, Any]]:
@@ -154,7 +159,7 @@ async def line(
     async with aiohttp.ClientSession() as client:
         try:
             async with client.ws_connect(str(signed.url), headers=told, autoping=True) as socket:
-                yield Line(socket)
+                yield Line(socket, frames_of(path))
         except aiohttp.WSServerHandshakeError:  # has no body: asked once more
             async with httpx.AsyncClient() as plain:
                 raise Denied(await plain.get(signed.url, headers=told | HANDSHAKE)) from None

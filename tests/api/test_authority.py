@@ -136,6 +136,7 @@ def about(whose: str) -> dict[str, Any]:
         "size": 6,
         "enabled": True,
         "status": "frozen",
+        "rule": None,
         "session_id": SessionId("s"),
         "kernels": (Seat(kernel_id=KernelId("s"), role="main", index=1),),
         "cell": Cell("default"),
@@ -175,8 +176,9 @@ SUPERADMINS: Final = {
     "DeleteKeypairPolicy", "CreateUserPolicy", "ModifyUserPolicy", "DeleteUserPolicy", "CreateProjectPolicy",
     "ModifyProjectPolicy", "DeleteProjectPolicy", "CreateResourceGroup", "ModifyResourceGroup", "DeleteResourceGroup",
     "GrantResourceGroup", "RevokeResourceGroup", "RevokeAllResourceGroups", "CreatePreset", "ModifyPreset",
-    "DeletePreset", "SetAnnouncement", "SetManagerStatus", "CreateRegistry", "ModifyRegistry", "DeleteRegistry",
-    "RegisterImage", "ModifyImage", "ForgetImage", "AliasImage", "DealiasImage", "StartTask", "CancelTask",
+    "DeletePreset", "SetAnnouncement", "SetManagerStatus", "SetUtilisationRule", "CreateRegistry", "ModifyRegistry",
+    "DeleteRegistry", "RegisterImage", "ModifyImage", "ForgetImage", "AliasImage", "DealiasImage", "StartTask",
+    "CancelTask",
 }  # fmt: skip
 ADMINS: Final = {
     "CreateProject", "ModifyProject", "PurgeProject", "CreateUser", "ModifyUser", "PurgeUser", "SetUserPassword",

@@ -51,7 +51,10 @@ async def test_a_registry_is_entered_read_changed_and_deleted_by_its_keys(world:
         assert await done(admin, "get", KEY, prefix=True) == {name: value for name, value in whole.items() if name} | {
             "": URL
         }
-        assert await done(admin, "get", "config/docker", prefix=True) == {"registry": {"cr.example.org:5000": whole}}
+        assert await done(admin, "get", "config/docker", prefix=True) == {
+            "image": {"auto_pull": "tag"},
+            "registry": {"cr.example.org:5000": whole},
+        }
         assert await done(admin, "get", f"{KEY}/project") == "stable,community"
         for field in ("password", "project", "type"):
             assert await done(admin, "delete", f"{KEY}/{field}") == "ok"

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi.routing import APIWebSocketRoute
 
+from api.app import _ROUTES
 from api.asyncapi import asyncapi, members
 from api.commands import GivenByPeople
 from api.session_requests import NewSession
@@ -97,7 +99,7 @@ async def test_the_examples_of_the_directorys_routes_are_good_requests(world: Wo
             assert answer.status_code in {200, 204}, answer.text
 
 
-def test_asyncapi_tells_every_topic_and_message() -> None:
+def test_asyncapi_tells_every_topic_websocket_and_message() -> None:
     settings = Settings()
     document = dict(asyncapi(settings))
     assert document["asyncapi"] == "3.0.0"
@@ -106,6 +108,7 @@ def test_asyncapi_tells_every_topic_and_message() -> None:
     assert addresses == {settings.topic_prefix + topic.name for topic in all_topics(settings)} | {
         "/events/session",
         "/events/background-task",
+        *(route.path for module in _ROUTES for route in module.router.routes if isinstance(route, APIWebSocketRoute)),
     }
     told = set(document["components"]["messages"])
     for context in CONTEXTS.values():

@@ -10,13 +10,17 @@ import pytest
 
 from agents.fake import FakeRuntime
 from agents.runtime import Running, Task
-from api.environ import BYTES_MAX, VARIABLES_MAX
+from api.environ import BYTES_MAX, SCRIPT_BYTES_MAX
 from domain.messages import KernelId, SessionId
+from domain.outfits import VARIABLES_MAX
 from infra.keyring import Keyring
 from infra.secrets import internal_token, start_token
 from tests.api.listening import listening
 from tests.api.test_sessions import RECORDED
 from tests.api.world import World
+from tests.whole import AGENT
+
+pytestmark = pytest.mark.usefixtures("any_agent")
 
 SECRET = "the value of a variable"
 
@@ -38,13 +42,16 @@ async def requested(client: httpx.AsyncClient, environ: Mapping[str, str], **cha
     return event
 
 
-async def opened(world: World, session_id: str, environ: Mapping[str, str], **headers: str) -> httpx.Response:
+async def opened(
+    world: World, session_id: str, environ: Mapping[str, str], question: Mapping[str, str] | None = None, **headers: str
+) -> httpx.Response:
     """What the api tells an agent that starts a kernel of the session."""
+    asked = {"owner": "AKADA", "image": "python:3.9", "environ": environ} | dict(question or {})
     kernel_id = KernelId(str(uuid4()))
-    token = start_token(world.settings, kernel_id, SessionId(session_id))
+    token = start_token(world.settings, AGENT, kernel_id, SessionId(session_id))
     headers = {"Authorization": f"Bearer {token}"} | headers
     async with world.anonymous() as agent:
-        return await agent.post(f"/internal/kernels/{kernel_id}/environ", json={"environ": environ}, headers=headers)
+        return await agent.post(f"/internal/kernels/{kernel_id}/outfit", json=asked, headers=headers)
 
 
 @pytest.mark.parametrize("path", ["/session", "/refold/commands"])
@@ -86,7 +93,7 @@ async def test_the_values_are_the_owners_also_when_an_admin_asks_for_him(world: 
     async with world.client("admin") as admin:
         event = await requested(admin, {"TOKEN": SECRET})
         sealed = event["spec"]["environ"]
-        assert (await opened(world, event["session_id"], sealed)).json() == {"environ": {"TOKEN": SECRET}}
+        assert (await opened(world, event["session_id"], sealed)).json()["environ"] == {"TOKEN": SECRET}
         await world.services.keyring.forget("user-admin")
         assert (await opened(world, event["session_id"], sealed)).status_code == 200
         await world.services.keyring.forget("user-ada")
@@ -116,13 +123,17 @@ async def test_an_environment_that_cannot_be_is_refused(world: World, environ: A
             assert told["field"].startswith("config.environ")
 
 
-async def test_the_largest_environment_there_may_be_reaches_an_agent(world: World) -> None:
+async def test_the_largest_environment_and_script_there_may_be_reach_an_agent(world: World) -> None:
     environ = {f'"{"V" * 28}{number:03}': "\\" * 32 for number in range(VARIABLES_MAX)}
     environ[next(iter(environ))] += "x" * (BYTES_MAX - sum(len(name) + len(text) for name, text in environ.items()))
+    script = "#" * SCRIPT_BYTES_MAX
+    spec = {"image": "python:3.9", "slots": {"cpu": 1000}, "environ": environ, "bootstrap_script": script}
     async with world.client() as ada:
-        event = await requested(ada, environ)
-    answer = await opened(world, event["session_id"], event["spec"]["environ"])
-    assert answer.json() == {"environ": environ}
+        event = await requested(ada, {}, spec=spec)
+    told = {name: event["spec"][name] for name in ("environ", "bootstrap_script")}
+    answer = await opened(world, event["session_id"], told.pop("environ"), question=told)
+    assert answer.json()["environ"] == environ
+    assert answer.json()["bootstrap_script"] == script
 
 
 # -- the door for agents -----------------------------------------------------------------------------------------------
@@ -134,14 +145,14 @@ async def test_nobody_but_an_agent_that_starts_a_kernel_is_told(world: World, pr
     async with world.client("admin") as admin, world.anonymous() as nobody:
         event = await requested(admin, {"TOKEN": SECRET})
         session_id = SessionId(event["session_id"])
-        body = {"environ": event["spec"]["environ"]}
+        body = {"owner": "AKADA", "image": "python:3.9", "environ": event["spec"]["environ"]}
         forged = world.settings.model_copy(update={"internal_key": type(world.settings.internal_key)("f" * 40)})
-        path = f"{prefix}/internal/kernels/{kernel_id}/environ"
+        path = f"{prefix}/internal/kernels/{kernel_id}/outfit"
         tokens = {
-            "another kernel's": start_token(world.settings, other, session_id),
-            "an old one": start_token(world.settings, kernel_id, session_id, seconds=-1),
-            "a forged one": start_token(forged, kernel_id, session_id),
-            "the api's own, for agents": internal_token(world.settings, kernel_id),
+            "another kernel's": start_token(world.settings, AGENT, other, session_id),
+            "an old one": start_token(world.settings, AGENT, kernel_id, session_id, seconds=-1),
+            "a forged one": start_token(forged, AGENT, kernel_id, session_id),
+            "the api's own, for agents": internal_token(world.settings, AGENT, kernel_id),
             "nonsense": "a.b.c",
         }
         for what, token in tokens.items():
@@ -150,9 +161,9 @@ async def test_nobody_but_an_agent_that_starts_a_kernel_is_told(world: World, pr
         signed = await admin.post(path, json=body)
         assert (signed.status_code, SECRET in signed.text) == (401, False), "a superadmin's signature"
         assert (await nobody.post(path, json=body)).status_code == 401
-        token = start_token(world.settings, kernel_id, session_id)
+        token = start_token(world.settings, AGENT, kernel_id, session_id)
         told = await nobody.post(path, json=body, headers={"Authorization": f"Bearer {token}"})
-    assert told.json() == {"environ": {"TOKEN": SECRET}}
+    assert told.json()["environ"] == {"TOKEN": SECRET}
     assert told.headers["Cache-Control"] == "no-store"
 
 
@@ -181,9 +192,9 @@ async def test_only_the_environment_of_that_session_is_told(world: World) -> Non
 )
 async def test_what_no_agent_of_ours_sends_is_a_problem(world: World, body: bytes) -> None:
     kernel_id = KernelId(str(uuid4()))
-    token = start_token(world.settings, kernel_id, SessionId("s"))
+    token = start_token(world.settings, AGENT, kernel_id, SessionId("s"))
     async with world.anonymous() as agent:
-        path, headers = f"/internal/kernels/{kernel_id}/environ", {"Authorization": f"Bearer {token}"}
+        path, headers = f"/internal/kernels/{kernel_id}/outfit", {"Authorization": f"Bearer {token}"}
         answer = await agent.post(path, content=body, headers=headers)
         assert answer.status_code in {400, 413}, answer.text
         assert (await agent.get(path, headers=headers)).status_code == 405

@@ -7,15 +7,18 @@ import json
 import os
 import tarfile
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from api import multipart
+from api.kernels import files
 from api.kernels.failures import failed
+from api.kernels.runner import Runner
 from infra.signing import KeypairAuth
 from tests.api.kernels import Kernels
 from tests.api.world import KEYS, World
@@ -277,3 +280,22 @@ async def test_an_upload_that_does_not_go_on_is_given_up(
     headers = {"Content-Type": "multipart/form-data; boundary=limit"}
     assert_told(await ada.post("/session/mysess/upload", content=slow(), headers=headers), 408, "request-timeout")
     assert not (home / "a").exists()
+
+
+async def test_while_a_piece_is_on_its_way_the_next_is_fetched_and_no_more() -> None:
+    asked: list[int] = []
+
+    class Pieces:
+        async def request(self, do: str, **_: Any) -> tuple[dict[str, Any], bytes]:
+            assert do == "download-read"
+            asked.append(len(asked))
+            return {"last": len(asked) == 4}, b"x"
+
+    pieces = files._pieces(cast(Runner, Pieces()), "one")
+    async with aclosing(pieces):
+        assert await anext(pieces) == b"x"
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(asked) == 2
+        assert [piece async for piece in pieces] == [b"x"] * 3
+    assert len(asked) == 4

@@ -6,13 +6,21 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-from domain.directory.messages.images import LOCAL, ImageFacts, LocalImage, RegisterImage, ReportAgentImages
+from domain.directory.images import OWNER_LABEL
+from domain.directory.messages.images import (
+    LOCAL,
+    ForgetImage,
+    ImageFacts,
+    LocalImage,
+    RegisterImage,
+    ReportAgentImages,
+)
 from domain.directory.messages.tasks import PreloadImages, ScanRegistries, UnloadImages
 from domain.directory.state import Directory
 from domain.directory.tasks import Task
 from domain.messages import AgentId, Cell
 from domain.scheduling.messages import RegisterAgent
-from tests.api.admin import AWAY, HOME, AdminWorld
+from tests.api.admin import AWAY, HOME, AdminWorld, user_id
 from tests.api.gallery import DIGEST, LABELS, OURS, PIPELINE, PYTHON, REGISTRY, SECRET, VAULT
 from tests.whole import AGENT, PROFILE, now
 
@@ -111,6 +119,23 @@ async def test_an_image_is_found_by_its_alias_a_short_name_and_its_architecture(
 
 
 # -- who sees which ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_made_of_a_session_is_seen_by_its_user_and_superadmins_alone(world: AdminWorld) -> None:
+    made = "localhost/customized/python:3.11-customized_c0ffee"
+    labels = {OWNER_LABEL: f"user:{user_id('ada')}"}
+    facts = ImageFacts(registry=LOCAL, labels=labels)
+    await world.whole.give("directory", RegisterImage(at=now(), reference=made, facts=facts))
+    await world.settled()
+    query = "query($reference: String!) { image(reference: $reference) { name } }"
+    for who in ("root", "ada"):
+        assert made in await names(world, who)
+        assert (await world.ask(who, query, {"reference": made}))["image"] == {"name": "customized/python"}
+    for who in ("boss", "kim", "watch"):
+        assert made not in await names(world, who)
+        assert (await world.ask(who, query, {"reference": made}))["image"] is None
+    await world.whole.give("directory", ForgetImage(at=now(), reference=made))
+    await world.settled()
 
 
 async def test_an_image_of_a_registry_that_the_domain_may_not_use_is_not_there(world: AdminWorld) -> None:

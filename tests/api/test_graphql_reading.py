@@ -10,11 +10,16 @@ import pytest
 
 from api.graphql import reading
 from api.writing import POSITION
+from domain.session.messages import ReportKernelProgress
+from domain.session.status import KernelStatus
+from domain.telemetry import PullProgress
+from infra import live_stats
 from infra.log import Partition, Position
 from infra.postgres import Connection
 from infra.topics import commands
 from projections.listing import Query
 from tests.api.admin import PEOPLE, AdminWorld, access_key, email, session_id
+from tests.whole import AGENT, now
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
@@ -33,6 +38,40 @@ async def test_a_page_tells_how_many_there_are_in_all(admin: AdminWorld) -> None
     assert await names(admin) == (everybody, len(everybody))
     assert await names(admin, limit=3, offset=2) == (everybody[2:5], len(everybody))
     assert await names(admin, limit=3, offset=100) == ([], len(everybody))
+
+
+async def test_a_session_and_its_kernels_tell_what_they_were_asked_to_have(admin: AdminWorld) -> None:
+    query = (
+        "query($id: UUID!) { compute_session(id: $id) { resource_opts containers { resource_opts preopen_ports } } }"
+    )
+    found = (await admin.ask("ada", query, {"id": session_id("ada")}))["compute_session"]
+    assert orjson.loads(found["resource_opts"]) == {"shmem": str(2**26)}
+    assert [(orjson.loads(each["resource_opts"]), each["preopen_ports"]) for each in found["containers"]] == [
+        ({"shmem": str(2**26)}, [8080])
+    ]
+
+
+async def test_while_an_image_is_pulled_it_is_told_how_far_it_has_come(admin: AdminWorld) -> None:
+    query = "query($id: UUID!) { compute_session(id: $id) { status status_data containers { status_data } } }"
+
+    async def told() -> tuple[str, Any, Any]:
+        await admin.settled()
+        found = (await admin.ask("kim", query, {"id": session_id("kim")}))["compute_session"]
+        [kernel] = found["containers"]
+        return found["status"], orjson.loads(found["status_data"]), orjson.loads(kernel["status_data"])
+
+    kernel = {"owner": access_key("kim"), "session_id": session_id("kim"), "kernel_id": session_id("kim")}
+    here = {"at": now(), "agent_id": AGENT, "incarnation": 1}
+    for status in (KernelStatus.PREPARING, KernelStatus.PULLING):
+        await admin.whole.give("session", ReportKernelProgress.model_validate(kernel | here | {"status": status}))
+    assert await told() == ("PULLING", {}, {})
+    pulled = PullProgress.model_validate(here | {"kernel_id": session_id("kim"), "done": 50, "total": 200})
+    async with admin.pool.connection() as db:
+        await live_stats.store(db, [], [pulled])
+    assert await told() == ("PULLING", {"pull": {"done": 50, "total": 200}}, {"pull": {"done": 50, "total": 200}})
+    prepared = ReportKernelProgress.model_validate(kernel | here | {"status": KernelStatus.PREPARED})
+    await admin.whole.give("session", prepared)
+    assert (await told())[1:] == ({}, {})
 
 
 async def test_a_list_is_ordered_as_asked(admin: AdminWorld) -> None:
@@ -79,7 +118,7 @@ async def test_sessions_are_listed_by_status_and_by_keypair(admin: AdminWorld) -
     assert await sessions(access_key=access_key("kim")) == ["session-of-kim"]
     assert await sessions(domain="home") == ["session-of-ada"]
     assert await sessions(status="TERMINATED,CANCELLED") == []
-    assert len(await sessions(status="PENDING,SCHEDULED,PREPARING")) == 2
+    assert len(await sessions(status="PENDING,SCHEDULED,PREPARING,PREPARED")) == 2
     [ada] = (await admin.ask("ada", query))["compute_session_list"]["items"]
     assert ada["user_email"] == email("ada")
     assert orjson.loads(ada["requested_slots"]) == {"cpu": "1", "mem": str(2**28)}

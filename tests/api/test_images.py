@@ -8,6 +8,8 @@ import pytest
 
 from api.images import Asked, Fields, chosen
 from api.problems import Problem
+from domain.directory.images import OWNER_LABEL
+from domain.directory.messages.common import UserId
 from domain.directory.messages.images import ImageFacts
 from domain.directory.messages.tenants import ModifyDomain
 from domain.directory.state import Directory
@@ -66,6 +68,22 @@ def test_an_image_that_is_not_registered_is_used_as_it_is_written_where_that_is_
 @pytest.mark.parametrize("unregistered", [True, False])
 def test_an_image_of_a_registry_that_the_domain_may_not_use_does_not_exist(name: str, unregistered: bool) -> None:
     assert problem_of(name, unregistered=unregistered) == (404, "image", "unknown")
+
+
+def test_what_was_made_of_a_session_is_an_image_for_its_user_alone_whatever_registry_it_is_of() -> None:
+    made = "localhost/customized/python:1"
+    facts = ImageFacts(registry="local", labels={OWNER_LABEL: "user:u1"})
+    known = everybody.and_when(create_registry(), ALLOWED, register(made, facts)).state
+
+    def image(user_id: str | None) -> str:
+        asked = Asked(made, "x86_64", "default", {}, DEFAULTS, None if user_id is None else UserId(user_id))
+        return chosen(asked, FIELDS, known, unregistered=True).image
+
+    assert image("u1") == made
+    for other in ("u2", None):
+        with pytest.raises(Problem) as raised:
+            image(other)
+        assert (raised.value.status, raised.value.members["rule"]) == (404, "unknown")
 
 
 def test_an_image_for_another_architecture_is_not_started() -> None:

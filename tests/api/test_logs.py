@@ -12,19 +12,21 @@ from infra.secrets import BadToken, check_internal_token
 from tests.api.listening import listening
 from tests.api.test_sessions import RECORDED
 from tests.api.world import KEYS, World
-from tests.whole import PROFILE
+from tests.whole import AGENT, PROFILE
 
 OUTPUT = 'Grüße "quoted" \\ \x1b[0m\n'.encode() * 5000 + b"\xff\x00end\n"
 
 
 @asynccontextmanager
-async def agent_that_keeps(world: World, status: int = 200) -> AsyncIterator[None]:
-    """An agent, and beside it the address where it serves output."""
+async def agent_that_keeps(world: World, status: int = 200, asked: list[str] | None = None) -> AsyncIterator[None]:
+    """An agent, and beside it the address where it serves output. `asked`: gets the kernel of each request."""
 
     async def logs(request: web.Request) -> web.StreamResponse:
+        if asked is not None:
+            asked.append(request.match_info["kernel_id"])
         token = request.headers["Authorization"].removeprefix("Bearer ")
         try:
-            check_internal_token(world.settings, token, KernelId(request.match_info["kernel_id"]))
+            check_internal_token(world.settings, AGENT, token, KernelId(request.match_info["kernel_id"]))
         except BadToken:
             return web.Response(status=403)
         return web.Response(body=OUTPUT if status == 200 else b"", status=status)
@@ -49,6 +51,29 @@ async def test_output_comes_from_the_agent_as_text(world: World) -> None:
         answer = await ada.get("/session/mysess/logs", headers={"X-Refold-Position": made.headers["X-Refold-Position"]})
     assert answer.status_code == 200, answer.text
     assert answer.json() == {"result": {"logs": OUTPUT.decode(errors="replace")}}
+
+
+async def test_output_of_a_task_comes_as_it_is(world: World) -> None:
+    async with agent_that_keeps(world), world.client() as ada:
+        made = await ada.post("/session", json=RECORDED | {"enqueueOnly": False})
+        answer = await ada.get("/session/_/logs", params={"taskId": made.json()["sessionId"]})
+        missing = await ada.get("/session/_/logs", params={"taskId": "nothing"})
+        unnamed = await ada.get("/session/_/logs")
+    assert (answer.status_code, answer.content) == (200, OUTPUT)
+    assert (missing.status_code, unnamed.status_code, unnamed.json()["field"]) == (404, 400, "taskId")
+
+
+async def test_each_kernel_of_a_cluster_has_its_own_output(world: World) -> None:
+    asked: list[str] = []
+    async with agent_that_keeps(world, asked=asked), world.client() as ada:
+        made = await ada.post("/session", json=RECORDED | {"enqueueOnly": False, "clusterSize": 2})
+        assert made.json()["status"] == "RUNNING", made.text
+        main, sub = (each["kernelId"] for each in (await ada.get("/session/mysess")).json()["kernels"])
+        for params in ({}, {"kernel_id": sub}, {"kernel_id": main}):
+            assert (await ada.get("/session/mysess/logs", params=params)).status_code == 200
+        missing = await ada.get("/session/mysess/logs", params={"kernel_id": "of-another-session"})
+    assert asked == [main, sub, main]
+    assert (missing.status_code, missing.json()["field"]) == (404, "kernel_id")
 
 
 async def test_a_waiting_session_has_no_output_yet(world: World) -> None:

@@ -23,7 +23,7 @@ from domain.directory.messages.groups import (
 )
 from domain.directory.messages.policies import KeypairPolicyChanges, ModifyKeypairPolicy, Unspecified
 from domain.directory.messages.tenants import DomainChanges, ModifyDomain, ModifyProject, ProjectChanges
-from domain.scheduling.messages import AgentProfile
+from domain.scheduling.messages import AgentProfile, SlotFormat
 from infra.log import Position
 from tests.api.neighbours import HOME, client_of, directed, move_in
 from tests.api.world import World
@@ -204,6 +204,24 @@ async def test_the_slots_of_the_cluster_are_told(world: World) -> None:
     assert set(details) == set(slots)
     assert details["mem"]["number_format"] == {"binary": True, "round_length": 0}
     assert set(elsewhere) == {"cpu", "mem"}
+
+
+async def test_a_slot_is_shown_as_the_plugin_of_its_devices_says(world: World) -> None:
+    shown = SlotFormat(
+        human_readable_name="TPU", description="A tensor thing", display_unit="chip", display_icon="t", round_length=2
+    )
+    profile = PROFILE.model_copy(update={"slots": {"tpu.shares": 1000}, "formats": {"tpu.shares": shown}})
+    async with world.whole.agent(profile), world.client() as ada, asyncio.timeout(10):
+        while "tpu.shares" not in (details := (await ada.get("/config/resource-slots/details")).json()):
+            await asyncio.sleep(0.01)
+    assert details["tpu.shares"] == {
+        "slot_name": "tpu.shares",
+        "human_readable_name": "TPU",
+        "description": "A tensor thing",
+        "display_unit": "chip",
+        "display_icon": "t",
+        "number_format": {"binary": False, "round_length": 2},
+    }
 
 
 async def test_what_clients_ask_about_the_cluster(world: World) -> None:

@@ -72,6 +72,8 @@ ROWS: Final[Mapping[str, Row]] = {
     "POST /session/{reference}/rename": Row(
         "204 204 403 204 403 404", FOR_ADA | {"name": "$new"}, path={"reference": "$session"}
     ),
+    "POST /session/{reference}/commit": Row("403 403 403 403 403 404", FOR_ADA, path={"reference": "session-of-ada"}),
+    "GET /session/{reference}/commit": Row(WAITING, FOR_ADA, path={"reference": "session-of-ada"}),
     "GET /session/{reference}/logs": Row("502 502 403 502 403 404", FOR_ADA, path={"reference": "session-of-ada"}),
     "POST /session/{reference}": Row(WAITING, FOR_ADA, {"mode": "query"}, {"reference": "session-of-ada"}),
     "POST /session/{reference}/complete": Row(WAITING, FOR_ADA, {"code": "x"}, {"reference": "session-of-ada"}),
@@ -79,6 +81,9 @@ ROWS: Final[Mapping[str, Row]] = {
     "WEBSOCKET /stream/session/{reference}/execute": Row(WAITING, FOR_ADA, path={"reference": "session-of-ada"}),
     "POST /session/{reference}/upload": Row(WAITING, FOR_ADA, path={"reference": "session-of-ada"}),
     "GET /stream/session/{reference}/apps": Row(WAITING, FOR_ADA, path={"reference": "session-of-ada"}),
+    "POST /session/{reference}/start-service": Row(
+        WAITING, FOR_ADA, {"app": "x"}, path={"reference": "session-of-ada"}
+    ),
     "POST /session/{reference}/shutdown-service": Row(
         WAITING, FOR_ADA, {"service_name": "x"}, path={"reference": "session-of-ada"}
     ),
@@ -95,6 +100,11 @@ ROWS: Final[Mapping[str, Row]] = {
     "WEBSOCKET /stream/kernel/{reference}/httpproxy": Row(
         WAITING, FOR_ADA | {"app": "x"}, path={"reference": "session-of-ada"}
     ),
+    "GET /session/_/logs": Row("502 502 403 502 403 404", FOR_ADA | {"taskId": "session-of-ada"}),
+    "GET /session/_/match": Row(ACTING, FOR_ADA | {"id": "x"}),
+    "GET /session/{reference}/dependency-graph": Row(ACTING, FOR_ADA, path={"reference": "session-of-ada"}),
+    "GET /session/{reference}/direct-access-info": Row(ACTING, FOR_ADA, path={"reference": "session-of-ada"}),
+    "GET /session/{reference}/abusing-report": Row(ACTING, FOR_ADA, path={"reference": "session-of-ada"}),
     "GET /session/{reference}/status-history": Row(ACTING, FOR_ADA, path={"reference": "session-of-ada"}),
     "GET /refold/sessions/{reference}/history": Row(ACTING, FOR_ADA, path={"reference": "session-of-ada"}),
     "GET /events/session": Row("400 400 403 400 403 404", FOR_ADA | {"scope": "nothing"}),
@@ -224,7 +234,7 @@ ROWS: Final[Mapping[str, Row]] = {
     "POST /logs/error/{log_id}/clear": Row("404", path={"log_id": an_id("log")}),
 }
 
-AGENTS_ONLY: Final = frozenset({"POST /internal/kernels/{kernel_id}/environ"})
+AGENTS_ONLY: Final = frozenset({"POST /internal/kernels/{kernel_id}/outfit", "POST /internal/tasks/{task_id}/account"})
 """No person gets there, whoever he is: `tests.api.test_environ`."""
 
 _number: Final = itertools.count(1)

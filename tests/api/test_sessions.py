@@ -5,6 +5,8 @@ from uuid import uuid4
 
 import pytest
 
+from api.images import shown_services
+from domain.directory.state import Directory
 from infra.log import Position
 from tests.api.world import KEYS, World
 
@@ -49,7 +51,7 @@ async def test_a_recorded_request_makes_a_session(world: World) -> None:
             "sessionId": told["sessionId"],
             "sessionName": "mysess",
             "status": "PENDING",
-            "servicePorts": [],
+            "servicePorts": shown_services("", "", Directory()),
             "created": True,
         }
         position = answer.headers["X-Refold-Position"]
@@ -83,7 +85,7 @@ async def test_a_living_session_of_that_name_and_image_is_as_good(world: World) 
     assert again.status_code == 200
     assert again.json()["created"] is False
     assert again.json()["sessionId"] == first.json()["sessionId"]
-    assert again.json()["service_ports"] == []
+    assert again.json()["service_ports"] == shown_services("", "", Directory())
     for answer in (other_image, not_reused):
         assert answer.status_code == 409
         assert answer.json()["type"] == "https://api.backend.ai/probs/session-already-exists"

@@ -72,9 +72,24 @@ async def test_ready_means_that_the_log_answers_and_is_followed(world: World) ->
         world.services.tail.healthy = True
         assert (await nobody.get("/health")).status_code == 200
         told = (await nobody.get("/metrics")).text
-    assert "refold_api_tail_lag_records" in told
+    assert "refold_api_tail_lag_records 0.0\n" in told
     assert 'refold_api_requests_total{method="POST",route="/session",status="201"} ' in told
     assert 'refold_api_requests_total{method="GET",route="/ready",status="503"} ' in told
+
+
+async def test_who_scrapes_the_metrics_learns_how_far_behind_the_log_the_api_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cannot_tell() -> int:
+        raise LogUnavailable("away")
+
+    async def a_hundred() -> int:
+        return 100
+
+    async with world.anonymous() as nobody:
+        for lag, told in ((a_hundred, "100.0"), (cannot_tell, "NaN")):
+            monkeypatch.setattr(world.services.tail, "lag", lag)
+            assert f"refold_api_tail_lag_records {told}\n" in (await nobody.get("/metrics")).text
 
 
 async def test_nobody_is_let_in_before_the_directory_is_known(world: World) -> None:

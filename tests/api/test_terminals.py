@@ -63,6 +63,21 @@ async def test_a_terminal_is_a_shell_with_job_control_in_the_size_it_is_given(ke
         await screen.until("grün\r\n")
 
 
+async def test_a_ping_is_use_of_the_session_and_looking_on_is_not(kernels: Kernels) -> None:
+    session = await kernels.session()
+    async with line(kernels.world, stream(session)) as ada:
+        screen = Screen(ada)
+        await screen.type("echo be''gun; sleep 0.2; echo la''ter; sleep 0.2; echo mo''re\n")
+        await screen.until("begun")
+        before = kernels.uses.last(session)
+        await screen.until("more")
+        assert kernels.uses.last(session) == before, "it looks on all the time"
+        await ada.say({"type": "ping"})
+        async with asyncio.timeout(10):
+            while kernels.uses.last(session) == before:
+                await asyncio.sleep(0.01)
+
+
 async def test_who_comes_back_sees_what_was_there_and_goes_on(kernels: Kernels) -> None:
     session = await kernels.session()
     async with line(kernels.world, stream(session)) as ada:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
+from api.images import INTRINSIC
 from domain.directory.messages.images import AliasImage, CreateRegistry, ImageFacts, RegisterImage, RegistrySpec
 from domain.directory.messages.tenants import ModifyDomain
 from tests.api.kernels import Denied, Kernels, Line, line
@@ -111,7 +112,7 @@ async def served(kernels: Kernels, tmp_path: Path, unused_tcp_port_factory: Any)
     return Served(kernels, echo)
 
 
-async def test_the_services_of_a_session_are_those_of_its_image(served: Served) -> None:
+async def test_the_services_of_a_session_are_those_of_its_image_and_of_every_kernel(served: Served) -> None:
     async with served.world.client() as ada:
         answer = await ada.get("/stream/session/mysess/apps")
         assert answer.status_code == 200, answer.text
@@ -124,12 +125,15 @@ async def test_the_services_of_a_session_are_those_of_its_image(served: Served) 
     assert told["echo"] == {"name": "echo", "protocol": "tcp", "ports": [served.port]} | DEFINED
     assert told["shell"] == {"name": "shell", "protocol": "pty", "ports": [3000]}
     assert told["dead"].keys() == {"name", "protocol", "ports"}
+    assert told.keys() == {"echo", "shell", "dead", *INTRINSIC}
 
 
-async def test_a_session_of_an_image_nobody_knows_has_no_services(kernels: Kernels) -> None:
+async def test_a_session_of_an_image_nobody_knows_has_the_services_of_every_kernel(kernels: Kernels) -> None:
     await kernels.session()
     async with kernels.world.client() as ada:
-        assert (await ada.get("/stream/session/mysess/apps")).json() == []
+        apps = (await ada.get("/stream/session/mysess/apps")).json()
+    assert {"name": "sshd", "protocol": "tcp", "ports": [2200]} in apps
+    assert [app["name"] for app in apps] == [*INTRINSIC]
 
 
 async def test_the_first_connection_starts_the_service_and_all_lead_to_it(served: Served) -> None:

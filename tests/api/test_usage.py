@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from api import usage
 from tests.api.admin import AWAY, HOME, AdminWorld, access_key, session_id
@@ -53,6 +54,20 @@ async def test_the_usage_of_a_month_is_told_by_project(admin: AdminWorld) -> Non
     everything = await asked(admin, "root", "/resource/usage/month", month=f"{now():%Y%m}", group_ids=[])
     assert "home-project" in {each["g_name"] for each in everything.json()}
     assert (await asked(admin, "root", "/resource/usage/month", month="202601", group_ids=[AWAY])).json() == []
+
+
+async def test_what_a_kernel_really_used_is_told_while_it_is_known(admin: AdminWorld) -> None:
+    stats = {"kernel": {"cpu_usec": 2_500_000, "memory_bytes": 10, "memory_bytes_peak": 30, "io_read_bytes": 4}}
+    async with admin.pool.connection() as db:
+        await db.execute("UPDATE kernel_list SET agent_id = 'a' WHERE owner = %s", (access_key("kim"),))
+        await db.execute(
+            "INSERT INTO kernel_stats VALUES (%s, 'a', 1, now(), now(), %s)", (session_id("kim"), Jsonb(stats))
+        )
+    [project] = (await asked(admin, "root", "/resource/usage/month", month="202602", group_ids=[AWAY])).json()
+    [kernel] = project["c_infos"]
+    used = {"cpu_used": 2.5, "mem_used": 30, "io_read": 4, "io_write": 0}
+    assert {name: kernel[name] for name in used} == used
+    assert {name: project[f"g_{name}"] for name in used} == used
 
 
 async def test_the_usage_of_a_period_counts_its_last_day_too(admin: AdminWorld) -> None:

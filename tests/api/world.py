@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from api.app import Servers, make_app
+from api.app import Outside, Servers, make_app
 from api.deps import Services
 from api.known import Known
 from api.sockets import MESSAGE_BYTES_MAX
@@ -31,6 +31,7 @@ from domain.messages import AccessKey, Cell, ProjectId
 from domain.slots import total
 from infra.keypair_uses import KeypairUses, MemoryUses
 from infra.keyring import Keyring, MemoryKeys
+from infra.live_stats import Measured
 from infra.log import Log, Partition, Position
 from infra.memory_log import MemoryLog
 from infra.postgres import Connection, Unavailable
@@ -47,7 +48,7 @@ from projections.reading import commands_of, read
 from projections.session_history import SESSION_HISTORY, HistoryRow
 from projections.session_list import KERNEL_LIST, SESSION_LIST, KernelRow, SessionRow
 from projections.sessions import SESSIONS
-from projections.table import Rows
+from projections.table import Json, Rows
 from tests.whole import Whole, now
 from workers.shard import Shard
 
@@ -70,6 +71,7 @@ class MemoryKnown:
             for number in range(settings.partitions)
         }
         self._settled: Counter[Partition] = Counter()
+        self.stats: list[Measured] = []
         self._moved = asyncio.Event()
         self.resumed = asyncio.Event()
         self.resumed.set()
@@ -121,6 +123,10 @@ class MemoryKnown:
             if (row.owner, row.name) == (owner, name) and (row.ended_at is None or row.last_offset >= offset)
         ]
 
+    async def beginning(self, owner: str, prefix: str) -> Sequence[SessionRow]:
+        living = [row for row in self._sessions() if row.owner == owner and row.ended_at is None]
+        return [row for row in living if row.name.startswith(prefix) or row.session_id.startswith(prefix)][:10]
+
     async def kernels(self, session: SessionRow) -> Sequence[KernelRow]:
         rows = self._rows.known[KERNEL_LIST]
         return [rows[(session.owner, session.session_id, kernel_id)] for kernel_id in session.kernels]
@@ -128,6 +134,9 @@ class MemoryKnown:
     async def detail(self, owner: str, reference: str) -> tuple[SessionRow, Sequence[KernelRow]] | None:
         session = await self.find(owner, reference)
         return None if session is None else (session, await self.kernels(session))
+
+    async def measured(self, kernels: Sequence[KernelRow]) -> Sequence[Measured]:
+        return [each for each in self.stats if each.kernel_id in {kernel.kernel_id for kernel in kernels}]
 
     async def history(self, session: SessionRow, start: int) -> Sequence[HistoryRow]:
         return [row for row in self._history if row.session_id == session.session_id and row.log_offset >= start]
@@ -159,6 +168,11 @@ class MemoryKnown:
 
     async def counts(self) -> Mapping[str, Mapping[str, int]]:
         return {"sessions": Counter(row.status for row in self._sessions() if row.ended_at is None)}
+
+    async def slot_formats(self, group: str | None = None) -> Mapping[str, Json]:
+        agents = [agent for agent in self._rows.known[AGENTS].values() if agent is not None]
+        mine = [agent for agent in agents if group in (None, agent.resource_group)]
+        return {slot: told for agent in mine for slot, told in agent.formats.items()}
 
     async def slot_names(self, group: str | None = None) -> frozenset[str]:
         rows = [row for row in self._rows.known[AGENTS].values() if row and group in (None, row.resource_group)]
@@ -258,15 +272,22 @@ class World:
     async def api(self, log: Log | None = None) -> AsyncIterator[tuple[str, Services]]:
         """Another api process, as it were: its URL, and what it has inside."""
 
-        @asynccontextmanager
-        async def outside(_: Settings) -> AsyncIterator[Servers]:
-            yield Servers(log or self.whole.log, self.projections, self.counts, self.keys, self.uses)
-
-        app = make_app(self.settings, outside)
-        async with _serving(app) as url:
+        app = make_app(self.settings, self.outside(log))
+        async with serving(app) as url:
             services: Services = app.state.services
             assert await services.tail.wait_started(5)
             yield url, services
+
+    def outside(self, log: Log | None = None) -> Outside:
+        """What an api process finds outside of itself."""
+
+        @asynccontextmanager
+        async def outside(_: Settings) -> AsyncIterator[Servers]:
+            there = asyncio.Event()
+            there.set()
+            yield Servers(log or self.whole.log, self.projections, self.counts, self.keys, self.uses, there)
+
+        return outside
 
     @asynccontextmanager
     async def elsewhere(self, who: str = "ada", log: Log | None = None) -> AsyncIterator[httpx.AsyncClient]:
@@ -282,7 +303,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _serving(app: FastAPI) -> AsyncIterator[str]:
+async def serving(app: FastAPI) -> AsyncIterator[str]:
     config = uvicorn.Config(
         app,
         port=0,

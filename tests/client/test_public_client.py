@@ -44,6 +44,8 @@ async def test_a_session_lives_and_dies(client: Client) -> None:
     assert "Done." in await client.run("session", "restart", "sess2")
     assert "End of logs." in await client.run("session", "logs", "sess2")
     assert "Actual Resource Allocation Time" in await client.run("session", "status-history", "sess2")
+    assert "KernelStatus.RUNNING" in await client.run("session", "show-graph", "--table", "sess2")
+    assert "'abuse_report': None" in await client.run("session", "abuse-history", "sess2")
     assert "Done." in await client.run("rm", "sess2")
 
 
@@ -72,6 +74,7 @@ async def test_a_batch_session_is_told_from_beginning_to_end(client: Client) -> 
     kernels = await lines_until(await client.start("events", by_id, "--scope", "kernel"), "kernel_terminated")
     assert all(line.startswith("kernel_") for line in kernels)
     assert "hi" in await client.run("session", "logs", "batch1")
+    assert "hi" in await client.run("task-logs", by_id)
 
 
 async def test_what_is_wrong_is_said(client: Client) -> None:

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 from domain.messages import AgentId, Command, KernelId
-from domain.placements import StartKernel, StopKernel
+from domain.placements import AdmitAgent, StartKernel, StopKernel
 from domain.scheduling.messages import RunningKernel
 from domain.session.messages import (
     ReportKernelExited,
@@ -48,7 +48,9 @@ class Host:
     started: list[tuple[KernelId, int]] = field(default_factory=list)
     """Every start there ever was."""
 
-    def take(self, order: StartKernel | StopKernel) -> None:
+    def take(self, order: AdmitAgent | StartKernel | StopKernel) -> None:
+        if isinstance(order, AdmitAgent):
+            return  # here is one agent of each name
         self.orders.setdefault(order.kernel_id, deque()).append(order)
 
     def inventory(self) -> Iterable[RunningKernel]:

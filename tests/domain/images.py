@@ -21,6 +21,7 @@ from domain.directory.messages.images import (
 from domain.directory.messages.tasks import (
     TASK_SILENCE_SECONDS,
     CancelTask,
+    CommitSession,
     PassTaskDeadline,
     PreloadImages,
     ReportTaskEnd,
@@ -32,7 +33,7 @@ from domain.directory.messages.tasks import (
     UnloadImages,
     Work,
 )
-from domain.messages import AgentId, Command
+from domain.messages import AccessKey, AgentId, Command, KernelId, SessionId
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 HUB: Final = "cr.example.org"
@@ -44,6 +45,15 @@ A1, A2 = AgentId("a1"), AgentId("a2")
 T1: Final = TaskId("t1")
 SCAN: Final = ScanRegistries(registries=(HUB,))
 PRELOAD: Final = PreloadImages(references=(PYTHON, TORCH), agents=(A1, A2))
+COMMITTED: Final = "localhost/customized/python:3.11-customized_c0ffee"
+COMMIT: Final = CommitSession(
+    owner=AccessKey("AKADA"),
+    session_id=SessionId("s1"),
+    kernel_id=KernelId("s1"),
+    agent_id=A1,
+    reference=COMMITTED,
+    labels={"ai.backend.customized-image.owner": "user:u1"},
+)
 
 
 def after(seconds: float) -> datetime:
@@ -107,9 +117,15 @@ def progress(done: int, total: int = 0, agent_id: AgentId | None = None, at: flo
     return ReportTaskProgress(at=after(at), task_id=T1, done=done, total=total, message="pulling", agent_id=agent_id)
 
 
-def ends(end: TaskEnd = TaskEnd.DONE, agent_id: AgentId | None = None, message: str = "") -> ReportTaskEnd:
+def ends(
+    end: TaskEnd = TaskEnd.DONE,
+    agent_id: AgentId | None = None,
+    message: str = "",
+    image: LocalImage | None = None,
+    task_id: str = T1,
+) -> ReportTaskEnd:
     return ReportTaskEnd.model_validate(
-        {"at": after(2), "task_id": T1, "end": end, "message": message, "agent_id": agent_id}
+        {"at": after(2), "task_id": task_id, "end": end, "message": message, "agent_id": agent_id, "image": image}
     )
 
 
@@ -137,6 +153,8 @@ life: tuple[Command, ...] = (
     start(PRELOAD, "t2"),
     cancel("t2"),
     start(UnloadImages(references=(HOMEMADE,), agents=(A1,)), "t3"),
+    start(COMMIT, "t4"),
+    ends(agent_id=A1, image=local(COMMITTED), task_id="t4"),
     forget_agent(),
     forget(HOMEMADE),
     delete_registry(),

@@ -139,6 +139,7 @@ ABOUT_PEOPLE: Mapping[str, Mapping[str, Pool]] = {
     "DeleteDotfile": DOTFILE,
     "SetAnnouncement": {"enabled": TRUTH},
     "SetManagerStatus": {"status": ("running", "frozen")},
+    "SetUtilisationRule": {"rule": (None, {"thresholds": {"mem": 5}, "window_seconds": 60})},
 }
 ABOUT_IMAGES: Mapping[str, Mapping[str, Pool]] = {
     "CreateRegistry": {"name": REGISTRIES, "spec": {"url": ("https://x",)}},

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from domain.directory.consequences import DIRECTORY
-from domain.directory.messages.cluster import ManagerStatus, SetAnnouncement, SetManagerStatus
+from domain.directory.messages.cluster import ManagerStatus, SetAnnouncement, SetManagerStatus, SetUtilisationRule
 from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
@@ -68,6 +68,7 @@ from domain.directory.messages.users import (
     UserSpec,
 )
 from domain.messages import AccessKey, Cell, Command, ProjectId
+from domain.session.idling import UtilisationRule
 from domain.session.messages import Limits
 from tests.domain import images
 from tests.domain.spec import Given, given
@@ -79,7 +80,7 @@ ROOT, ADA, EVE = UserId("u-root"), UserId("u-ada"), UserId("u-eve")
 TEAM, ELSEWHERE = ProjectId("p-team"), ProjectId("p-elsewhere")
 KEY, SPARE = AccessKey("AKIA"), AccessKey("AKIB")
 SMALL = KeypairPolicySpec(max_concurrent_sessions=5, max_containers_per_session=2)
-LIMITS = Limits(max_concurrent_sessions=5, max_kernels_per_session=2)
+LIMITS = Limits(max_concurrent_sessions=5, max_kernels_per_session=2, idle_timeout_seconds=1800)
 T1 = TemplateId("t-1")
 COOKIE, NEXT_COOKIE = "a" * 64, "b" * 64
 
@@ -185,6 +186,7 @@ life: tuple[Command, ...] = (
     ModifyPreset(at=NOW, name="one", resource_group="gpus", changes={"shared_memory": 1024}),
     SetAnnouncement(at=NOW, enabled=True, message="Hello"),
     SetManagerStatus(at=NOW, status=ManagerStatus.FROZEN),
+    SetUtilisationRule(at=NOW, rule=UtilisationRule(thresholds={"cuda_util": 5}, window_seconds=600)),
     LeaveProject(at=NOW, user_id=ADA, project_id=TEAM),
     DeleteTemplate(at=NOW, template_id=T1),
     DeleteDotfile(at=NOW, owner=DotfileOwner(scope=DotfileScope.KEYPAIR, id=KEY), path=".bashrc"),

@@ -34,7 +34,7 @@ from tests.domain.people import (
     user,
 )
 
-TIGHTER = Limits(max_concurrent_sessions=1, max_kernels_per_session=2)
+TIGHTER = Limits(max_concurrent_sessions=1, max_kernels_per_session=2, idle_timeout_seconds=1800)
 
 
 def limits_sent(limits: Limits | None, access_key: str = KEY) -> Send:

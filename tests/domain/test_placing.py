@@ -45,10 +45,13 @@ def agent(name: str, free: int = 4000, total: int = 4000, **more: Any) -> Agent:
         free=left,
         free_devices=devices_left,
         kernels=Map(),
+        capabilities=more.pop("capabilities", frozenset()),
     )
 
 
-def claim(kernels: int = 1, together: bool = False, avoid: tuple[str, ...] = (), **slots: int) -> Claim:
+def claim(
+    kernels: int = 1, together: bool = False, avoid: tuple[str, ...] = (), needs: tuple[str, ...] = (), **slots: int
+) -> Claim:
     return Claim.model_validate(
         {
             "session_id": "s1",
@@ -60,6 +63,7 @@ def claim(kernels: int = 1, together: bool = False, avoid: tuple[str, ...] = (),
             "slots": {name.replace("_", "."): units for name, units in slots.items()},
             "together": together,
             "avoid": avoid,
+            "needs": needs,
         }
     )
 
@@ -67,6 +71,16 @@ def claim(kernels: int = 1, together: bool = False, avoid: tuple[str, ...] = (),
 def where(claim: Claim, *agents: Agent) -> list[str] | None:
     placed = place(claim, {each.agent_id: each for each in agents})
     return None if placed is None else [placement.agent_id for placement in placed.placements]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_agent_that_lacks_what_a_claim_needs_is_no_candidate(together: bool) -> None:
+    able = agent("able", 2000, capabilities=frozenset({"runtime:runsc", "cluster:multi-node"}))
+    half = agent("half", 9000, capabilities=frozenset({"runtime:runsc"}))
+    wanted = claim(kernels=2, together=together, needs=("cluster:multi-node", "runtime:runsc"), cpu=1000)
+    assert where(wanted, agent("none", 9000), half, able) == ["able", "able"]
+    assert where(wanted, agent("none", 9000), half) is None
+    assert not could_ever(wanted, {half.agent_id: half})
 
 
 def test_the_agent_that_stays_least_used_is_taken() -> None:

@@ -8,7 +8,7 @@ import pytest
 from domain.context import PLACEMENTS, Send
 from domain.directory.messages.images import ForgetAgent
 from domain.messages import AccessKey, AgentId, Cell, KernelId, SessionId
-from domain.placements import StopKernel
+from domain.placements import AdmitAgent, StopKernel
 from domain.scheduling.consequences import SCHEDULING
 from domain.scheduling.messages import (
     AgentFound,
@@ -53,12 +53,13 @@ def profile(cpu: int = 2000, *, group: str = "gpus", gpus: int = 0, **more: Any)
 
 
 def register(name: str = "a1", cpu: int = 2000, incarnation: int = 1, **more: Any) -> RegisterAgent:
-    kernels = more.pop("kernels", ())
+    kernels, journal = more.pop("kernels", ()), more.pop("journal", 0)
     return RegisterAgent(
         at=NOW,
         cell=CELL,
         agent_id=AgentId(name),
         incarnation=incarnation,
+        journal=journal,
         profile=profile(cpu, **more),
         kernels=kernels,
     )
@@ -131,6 +132,11 @@ def test_an_older_incarnation_is_refused() -> None:
     nothing.and_when(register(incarnation=2)).when(register(incarnation=1)).then_refused("stale_incarnation")
 
 
+def test_who_registers_is_told_among_its_orders_that_from_there_on_they_are_its_own() -> None:
+    again = one_agent.when(register(incarnation=2, journal=7))
+    assert again.sends == [Send(PLACEMENTS, AdmitAgent(at=NOW, agent_id=AgentId("a1"), incarnation=2, journal=7))]
+
+
 def test_a_restarted_agent_keeps_what_was_placed_on_it() -> None:
     again = full.and_when(register(incarnation=2))
     assert waits(again.when(demand("s2"))) == {"s2": Constraint.BUSY}
@@ -143,6 +149,34 @@ def test_an_agent_may_come_back_smaller_than_what_it_carries() -> None:
     assert agent is not None
     assert agent.free == {"cpu": -1000}
     assert placed(smaller.and_when(release("s1")).when(demand("s2", 1000))) == ["s2"]
+
+
+def test_a_device_that_fails_is_given_to_nobody_until_it_recovers_and_whoever_has_it_keeps_it() -> None:
+    def host(*gpus: str, **faults: str) -> RegisterAgent:
+        units = dict.fromkeys(gpus, 1000)
+        slots = {"cpu": 8000, "cuda.device": 1000 * len(gpus)}
+        return register(slots=slots, devices={"cuda.device": units}, faults=faults)
+
+    def wants(name: str) -> DemandPlacement:
+        return demand(name, slots={"cpu": 1000, "cuda.device": 1000})
+
+    def given_to(outcome: Outcome) -> dict[str, list[str]]:
+        decided = [event for event in outcome.events if isinstance(event, PlacementDecided)]
+        return {event.session_id: list(event.placements[0].devices["cuda.device"]) for event in decided}
+
+    running = nothing.and_when(host("gpu-1", "gpu-2", "gpu-3"), wants("s1"))
+    changed = running.when(host("gpu-2", "gpu-3", **{"gpu-1": "Xid 79"}))
+    assert changed.only(AgentRegistered).profile.faults == {"gpu-1": "Xid 79"}
+    failed = running.and_when(host("gpu-2", "gpu-3", **{"gpu-1": "Xid 79"}))
+    assert given_to(failed.when(wants("s2"))) == {"s2": ["gpu-2"]}
+    full = failed.and_when(wants("s2"), wants("s3"))
+    assert waits(full.when(wants("s4"))) == {"s4": Constraint.BUSY}, "though gpu-1 takes nothing from the others"
+    waiting = full.and_when(wants("s4"))
+    assert given_to(waiting.when(release("s1"))) == {}, "nobody gets it when it is free"
+    assert given_to(waiting.when(release("s2"))) == {"s4": ["gpu-2"]}
+    recovered = host("gpu-1", "gpu-2", "gpu-3")
+    assert given_to(waiting.when(recovered)) == {}, "whoever had it has it still"
+    assert given_to(waiting.and_when(release("s1")).when(recovered)) == {"s4": ["gpu-1"]}
 
 
 def test_an_agent_may_come_back_without_a_device_in_use() -> None:
@@ -165,7 +199,7 @@ def test_what_runs_without_having_been_placed_is_stopped() -> None:
     stray = RunningKernel(kernel_id=KernelId("s9-k1"), incarnation=3, session_id=SessionId("s9"), owner=OWNER)
     back = full.when(register(incarnation=2, kernels=(known, stray)))
     assert back.only(AgentRegistered).strays == (stray,)
-    assert back.sends == [
+    assert back.sends[1:] == [
         Send(
             PLACEMENTS,
             StopKernel(
@@ -309,6 +343,22 @@ def test_a_demand_without_agents_says_which_filter_removed_them() -> None:
     delayed = three.when(demand("s1")).only(PlacementDelayed)
     assert delayed.wait.constraint is Constraint.NO_AGENTS
     assert delayed.wait.agents == {"not-alive": 1, "architecture": 1}
+
+
+def test_a_demand_that_lacks_able_agents_is_told_so_and_has_its_turn_once_one_is_able() -> None:
+    waiting = one_agent.when(demand("s1", needs=["runtime:runsc"]))
+    assert waiting.only(PlacementDelayed).wait.constraint is Constraint.NO_AGENTS
+    assert waiting.only(PlacementDelayed).wait.agents == {"capabilities": 1}
+    able = register("a1", incarnation=2, capabilities=["runtime:runsc"])
+    assert placed(one_agent.and_when(demand("s1", needs=["runtime:runsc"])).when(able)) == ["s1"]
+
+
+def test_those_aside_are_told_apart_by_what_they_need() -> None:
+    aside = one_agent.and_when(
+        demand("s0", 9000), demand("s1", needs=["runtime:kata"]), demand("s2", needs=["runtime:runsc"])
+    )
+    again = aside.when(register("a1", incarnation=2, capabilities=["runtime:runsc"]))
+    assert placed(again) == ["s2"]
 
 
 def test_a_demand_no_agent_could_ever_hold_blocks_nobody() -> None:

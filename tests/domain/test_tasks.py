@@ -3,6 +3,8 @@
 import pytest
 
 from domain.context import PLACEMENTS, Alarm, Send
+from domain.directory.images import OWNER_LABEL
+from domain.directory.messages.images import ImageRegistered
 from domain.directory.messages.tasks import (
     TASK_KEPT_SECONDS,
     TASK_SILENCE_SECONDS,
@@ -17,10 +19,12 @@ from domain.directory.messages.tasks import (
 )
 from domain.directory.tasks import Task
 from domain.messages import Command
-from domain.placements import PullImages, RemoveImages, StopImageTask
+from domain.placements import CommitKernel, PullImages, RemoveImages, StopImageTask
 from tests.domain.images import (
     A1,
     A2,
+    COMMIT,
+    COMMITTED,
     HUB,
     NOW,
     PRELOAD,
@@ -33,6 +37,7 @@ from tests.domain.images import (
     create_registry,
     ends,
     forget_agent,
+    local,
     progress,
     silence,
     start,
@@ -43,6 +48,7 @@ from tests.domain.spec import Given
 known = nobody.and_when(create_registry())
 scanning = known.and_when(start())
 preloading = nobody.and_when(start(PRELOAD))
+committing = nobody.and_when(start(COMMIT))
 
 
 def task(given: Given) -> Task:
@@ -117,6 +123,49 @@ def test_who_has_no_part_of_a_task_reports_none() -> None:
         preloading.when(report).then_refused("unknown_part")
         scanning.when(report.model_copy(update={"agent_id": A1})).then_refused("unknown_part")
         preloading.when(report.model_copy(update={"agent_id": "a3"})).then_refused("unknown_part")
+
+
+# -- an image of a session ---------------------------------------------------------------------------------------------
+
+
+def test_the_agent_of_a_session_is_ordered_to_make_an_image_of_it() -> None:
+    commit = CommitKernel(
+        at=NOW,
+        agent_id=A1,
+        task_id=T1,
+        references=(COMMITTED,),
+        owner=COMMIT.owner,
+        session_id=COMMIT.session_id,
+        kernel_id=COMMIT.kernel_id,
+        labels=COMMIT.labels,
+    )
+    started = nobody.when(start(COMMIT))
+    assert started.sends == [Send(PLACEMENTS, commit)]
+    assert (started.after.tasks[T1].total, started.after.tasks[T1].owner) == (1, COMMIT.owner)
+
+
+def test_of_a_session_one_image_at_a_time_is_made() -> None:
+    other = COMMIT.model_copy(update={"reference": f"{COMMITTED}2"})
+    committing.when(start(COMMIT)).then_nothing()
+    committing.when(start(other, "t2")).then_refused("commit_going_on")
+    committing.and_when(ends(agent_id=A1)).when(start(other, "t2")).then_types(TaskStarted)
+    elsewhere = other.model_copy(update={"session_id": "s2"})
+    committing.when(start(elsewhere, "t2")).then_types(TaskStarted)
+
+
+def test_an_image_that_was_made_is_registered_with_whose_it_is() -> None:
+    claims = local(COMMITTED).model_copy(update={"labels": {"a": "b", OWNER_LABEL: "user:stranger"}})
+    done = committing.when(ends(agent_id=A1, image=claims))
+    done.then_types(ImageRegistered, TaskProgressed, TaskEnded)
+    image = done.after.images[COMMITTED, "x86_64"]
+    assert (image.owner, image.registry, image.facts.labels["a"]) == ("u1", "local", "b")
+
+
+def test_only_the_image_that_was_ordered_is_registered() -> None:
+    committing.when(ends(agent_id=A1, image=local(PYTHON))).then_types(TaskProgressed, TaskEnded)
+    committing.when(ends(TaskEnd.FAILED, A1, "no room")).then_types(TaskProgressed, TaskEnded)
+    preloading.when(ends(agent_id=A1, image=local(PYTHON))).then_types(TaskProgressed)
+    committing.and_when(cancel()).when(ends(agent_id=A1, image=local(COMMITTED))).then_nothing()
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------

@@ -57,12 +57,20 @@ SLOTS = (
 
 
 def profile(number: int) -> AgentProfile:
-    """Three kinds of hosts: whole GPUs, shared GPUs, none; the fourth is the first with less."""
+    """Three kinds of hosts: whole GPUs, shared GPUs, none; the fourth is the first with less. The third takes no part
+    in what runs on several."""
     gpus = [{"cuda.device": {"g0": 1000, "g1": 1000}}, {"cuda.shares": {"g0": 1000, "g1": 1000}}, {}]
     devices = gpus[number % 3]
     slots = {"cpu": 4000 if number < 3 else 2000, "mem": 4 << 30}
     slots |= {slot: sum(units.values()) for slot, units in devices.items()}
-    return AgentProfile(resource_group="default", slots=slots, devices=devices, address="http://a", runtime="fake")
+    return AgentProfile(
+        resource_group="default",
+        slots=slots,
+        devices=devices,
+        address="http://a",
+        runtime="fake",
+        capabilities=("cluster:single-node",) if number % 3 == 2 else ("cluster:single-node", "cluster:multi-node"),
+    )
 
 
 @dataclass

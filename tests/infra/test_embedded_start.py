@@ -1,5 +1,6 @@
 """What a newcomer meets first: the environment is made once, and every mistake is answered with one sentence."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -56,7 +57,8 @@ def test_the_environment_is_made_anew_only_when_the_lock_file_changes(
 ) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("")
-    monkeypatch.setattr(bootstrap, "LOCK", lock)
+    larger = tmp_path / "tests.lock"
+    larger.write_text("# and more\n")
     commands = list[list[str]]()
     carried_out = bootstrap._command
 
@@ -65,14 +67,24 @@ def test_the_environment_is_made_anew_only_when_the_lock_file_changes(
         carried_out(argv, steps)
 
     monkeypatch.setattr(bootstrap, "_command", command)
-    python = bootstrap._ready(tmp_path / "venv")
+    python = bootstrap._ready(tmp_path / "venv", (lock, larger))
     assert subprocess.run([python, "-c", "import pip"], check=False).returncode == 0
     assert len(commands) == 2  # venv, pip
-    bootstrap._ready(tmp_path / "venv")
+    bootstrap._ready(tmp_path / "venv", (lock, larger))
     assert len(commands) == 2
     lock.write_text("# changed\n")
-    bootstrap._ready(tmp_path / "venv")
-    assert [argv[2] for argv in commands] == ["venv", "pip", "pip"]
+    bootstrap._ready(tmp_path / "venv", (lock, larger))
+    bootstrap._ready(tmp_path / "venv", (larger,))
+    bootstrap._ready(tmp_path / "venv", (lock, larger))  # one that has more is as good
+    assert [argv[-1] for argv in commands] == [str(tmp_path / "venv"), str(lock), str(lock), str(larger)]
+
+
+def test_the_environment_of_the_tests_has_all_that_runs_in_the_same_versions() -> None:
+    runs, tests = (
+        set(re.findall(r"^[\w.-]+==\S+", lock.read_text(), re.MULTILINE))
+        for lock in (bootstrap.LOCK, bootstrap.LOCK_OF_TESTS)
+    )
+    assert runs < tests
 
 
 @pytest.mark.parametrize(
@@ -91,4 +103,4 @@ def test_what_pip_says_becomes_one_sentence(output: str, sentence: str) -> None:
 def test_an_old_python_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 1))
     with pytest.raises(bootstrap.CannotPrepare, match=r"needs Python 3\.11 or newer, and this is Python 3\.9"):
-        bootstrap._ready(tmp_path)
+        bootstrap._ready(tmp_path, (bootstrap.LOCK,))

@@ -99,6 +99,11 @@ async def test_a_reader_from_the_end_sees_only_what_comes_after(log: Log, partit
     assert seen == [b"after"]
 
 
+async def test_a_reader_may_be_left_before_it_has_read_anything(log: Log, partition: Partition) -> None:
+    async with log.reader({partition: 0}) as reader:
+        assert reader.position(partition) == 0
+
+
 async def test_a_batch_of_nothing_comes_after_its_time(log: Log, partition: Partition) -> None:
     async with log.reader({partition: 0}) as reader:
         assert list(await reader.batch(at_most=10, within=0.01)) == []

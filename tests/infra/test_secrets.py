@@ -3,12 +3,15 @@
 import base64
 
 import pytest
+from typer.testing import CliRunner
 
-from domain.messages import KernelId, SessionId
+from domain.messages import AgentId, KernelId, SessionId
+from infra import keys
 from infra.secrets import (
     BadKey,
     BadToken,
     CannotUnseal,
+    agent_key,
     check_internal_token,
     hash_password,
     internal_token,
@@ -21,6 +24,8 @@ from infra.secrets import (
     unseal,
 )
 from infra.settings import Settings
+
+AGENT = AgentId("gpu-1")
 
 
 def _settings(**changed: str) -> Settings:
@@ -66,23 +71,50 @@ def test_passwords_are_argon2id() -> None:
 
 def test_an_internal_token_opens_one_kernel_for_a_while() -> None:
     settings, kernel = _settings(), KernelId("k1")
-    check_internal_token(settings, internal_token(settings, kernel), kernel)
+    check_internal_token(settings, AGENT, internal_token(settings, AGENT, kernel), kernel)
     for token, asked in (
-        (internal_token(settings, kernel), KernelId("k2")),
-        (internal_token(settings, kernel, seconds=-1), kernel),
-        (internal_token(_settings(internal_key="x" * 32), kernel), kernel),
+        (internal_token(settings, AGENT, kernel), KernelId("k2")),
+        (internal_token(settings, AGENT, kernel, seconds=-1), kernel),
+        (internal_token(_settings(internal_key="x" * 32), AGENT, kernel), kernel),
+        (internal_token(settings, AgentId("gpu-2"), kernel), kernel),
         ("rubbish", kernel),
     ):
         with pytest.raises(BadToken):
-            check_internal_token(settings, token, asked)
+            check_internal_token(settings, AGENT, token, asked)
     with pytest.raises(BadKey):
-        internal_token(_settings(internal_key="short"), kernel)
+        internal_token(_settings(internal_key="short"), AGENT, kernel)
 
 
 def test_neither_side_takes_the_others_token_or_its_own_back() -> None:
     settings, kernel, session = _settings(), KernelId("k1"), SessionId("s1")
-    assert session_to_start(settings, start_token(settings, kernel, session), kernel) == session
+    assert session_to_start(settings, start_token(settings, AGENT, kernel, session), kernel) == (session, AGENT)
     with pytest.raises(BadToken):
-        check_internal_token(settings, start_token(settings, kernel, session), kernel)
+        check_internal_token(settings, AGENT, start_token(settings, AGENT, kernel, session), kernel)
     with pytest.raises(BadToken):
-        session_to_start(settings, internal_token(settings, kernel), kernel)
+        session_to_start(settings, internal_token(settings, AGENT, kernel), kernel)
+
+
+def test_an_agent_that_has_only_its_own_key_is_that_agent_and_no_other() -> None:
+    everything, kernel, session = _settings(), KernelId("k1"), SessionId("s1")
+    own = _settings(internal_key="", agent_key=agent_key(everything, AGENT))
+    other = AgentId("gpu-2")
+    check_internal_token(own, AGENT, internal_token(everything, AGENT, kernel), kernel)
+    assert session_to_start(everything, start_token(own, AGENT, kernel, session), kernel) == (session, AGENT)
+    for act in (
+        lambda: check_internal_token(own, AGENT, internal_token(everything, other, kernel), kernel),
+        lambda: session_to_start(everything, start_token(own, other, kernel, session), kernel),
+        lambda: session_to_start(
+            everything, start_token(_settings(internal_key="x" * 32), AGENT, kernel, session), kernel
+        ),
+    ):
+        with pytest.raises(BadToken):
+            act()
+    with pytest.raises(BadKey):
+        agent_key(_settings(internal_key="", agent_key="short"), AGENT)
+
+
+def test_the_key_of_an_agent_is_printed_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = _settings()
+    monkeypatch.setattr(keys, "settings", lambda: everything)
+    printed = CliRunner().invoke(keys.app, ["agent", AGENT])
+    assert (printed.exit_code, printed.output.strip()) == (0, agent_key(everything, AGENT))

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from domain.directory.messages.cluster import ManagerStatus, SetAnnouncement, SetManagerStatus
+from domain.directory.messages.cluster import ManagerStatus, SetAnnouncement, SetManagerStatus, SetUtilisationRule
 from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
@@ -81,6 +81,7 @@ from domain.directory.messages.users import (
     UserStatus,
 )
 from domain.messages import AccessKey, Cell, Command, ProjectId
+from domain.session.idling import UtilisationRule
 from tests.projections import images
 from tests.projections.story import START, Scribe
 
@@ -218,6 +219,7 @@ def _changed() -> list[Command]:
         ModifyTemplate(at=at, template_id=TemplateId("t-1"), name="renamed", body="b3RoZXI="),
         SetAnnouncement(at=at, enabled=True, message="tea at five"),
         SetManagerStatus(at=at, status=ManagerStatus.FROZEN),
+        SetUtilisationRule(at=at, rule=UtilisationRule(thresholds={"cuda_util": 5}, window_seconds=600)),
     ]
 
 

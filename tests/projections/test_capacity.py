@@ -6,11 +6,12 @@ from typing import TypeVar
 import pytest
 from psycopg import sql
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from domain.slots import total
 from infra.postgres import Pool, connection
 from projections.agents import AGENTS, AgentRow
-from projections.capacity import Held, capacity, slot_names
+from projections.capacity import Held, capacity, slot_formats, slot_names
 from projections.session_list import SESSION_LIST, SessionRow
 from projections.table import Table
 from tests.projections.story import Scribe, WrittenWorld, lives
@@ -86,3 +87,14 @@ async def test_slots_are_those_of_agents_that_were_not_removed(busy: Pool) -> No
     async with connection(busy) as db:
         assert await slot_names(db) == {slot for agent in agents for slot in agent.slots}
         assert await slot_names(db, "no such group") == frozenset()
+
+
+async def test_how_a_slot_is_shown_is_told_by_the_first_agent_that_says_so(busy: Pool) -> None:
+    agents = [agent for agent in await rows_of(busy, AGENTS, AgentRow) if agent.status != "REMOVED"][:2]
+    async with connection(busy) as db:
+        assert await slot_formats(db) == {}
+        for agent in agents:
+            told = Jsonb({"cuda.device": {"description": agent.agent_id}})
+            await db.execute("UPDATE agents SET formats = %s WHERE agent_id = %s", (told, agent.agent_id))
+        assert await slot_formats(db) == {"cuda.device": {"description": min(each.agent_id for each in agents)}}
+        assert await slot_formats(db, "no such group") == {}

@@ -49,8 +49,8 @@ async def test_an_image_is_shown_as_it_was_found_last_with_its_rules_and_aliases
 async def test_images_are_listed_by_registry(known: Pool) -> None:
     async with connection(known) as db:
         assert [each.reference for each in await images(db)] == [PYTHON, PYTHON, TORCH, OURS]
-        assert [each.reference for each in await images(db, registries=[LOCAL])] == [OURS]
-        assert await images(db, registries=[]) == []
+        assert [each.reference for each in await images(db, owners=[LOCAL])] == [OURS]
+        assert await images(db, owners=[]) == []
 
 
 async def test_images_are_listed_by_where_they_are(known: Pool) -> None:

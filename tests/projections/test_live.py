@@ -230,6 +230,8 @@ async def test_the_questions(tables: Pool) -> None:
         assert await session_list.find(db, owner, "train-20") == one
         assert await session_list.find(db, owner, one.session_id[:9]) == one
         assert await session_list.find(db, owner, "train-") is None  # three live whose names begin so
+        assert list(await session_list.beginning(db, owner, "train-")) == list(living.sessions)
+        assert await session_list.beginning(db, owner, "train%") == []
         assert await session_list.find(db, owner, "train%") is None
         ended = await session_list.find(db, owner, "train-2")
         assert ended is not None

@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from agents.docker import DockerRuntime
+from agents.docker_commits import config_alone, image_archive
+from agents.runtime import Account, ImageUnavailable, PushFailed, no_progress
 from domain.directory.messages.images import CreateRegistry, RegistrySpec
 from domain.directory.messages.tasks import TaskEnd
 from infra.embedded.folder import CannotStart, ports
@@ -23,6 +25,7 @@ from tests.workers.test_scanning import NOW, Scans
 pytestmark = pytest.mark.docker
 
 REPOSITORY = "stable/python"
+ACCOUNT = Account(USERNAME, PASSWORD)
 
 
 @asynccontextmanager
@@ -41,22 +44,37 @@ async def running(folder: Path, *, private: bool) -> AsyncIterator[EmbeddedRegis
         await registry.stop()
 
 
-async def push(registry: EmbeddedRegistry, *tags: str) -> str:
-    """A small image, built and pushed under each tag; its id. Nothing of it stays with the daemon."""
+@asynccontextmanager
+async def agents_docker(folder: Path) -> AsyncIterator[DockerRuntime]:
+    runtime = DockerRuntime(DOCKER_SOCKET, folder / "agent", deployment="test")
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
+
+
+async def build(docker: aiodocker.Docker, name: str, content: str = "x") -> str:
+    """A small image; its id."""
     context = io.BytesIO()
+    recipe = "FROM scratch\nLABEL ai.backend.role=COMPUTE\nCOPY file /\n"
     with tarfile.open(fileobj=context, mode="w:gz") as tar:
-        for name, text in (("Dockerfile", "FROM scratch\nLABEL ai.backend.role=COMPUTE\nCOPY file /\n"), ("file", "x")):
-            info = tarfile.TarInfo(name)
+        for file, text in (("Dockerfile", recipe), ("file", content)):
+            info = tarfile.TarInfo(file)
             info.size = len(text)
             tar.addfile(info, io.BytesIO(text.encode()))
+    context.seek(0)
+    await docker.images.build(fileobj=context, encoding="gzip", tag=name, labels={})
+    return str((await docker.images.inspect(name))["Id"])
+
+
+async def push(registry: EmbeddedRegistry, *tags: str, content: str = "x") -> str:
+    """A small image, built and pushed under each tag; its id. Nothing of it stays with the daemon."""
     name = f"{registry.address}/{REPOSITORY}"
     account = {"username": USERNAME, "password": PASSWORD, "serveraddress": registry.address}
     async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
         image_id = ""
         for tag in tags:
-            context.seek(0)
-            await docker.images.build(fileobj=context, encoding="gzip", tag=f"{name}:{tag}", labels={})
-            image_id = (await docker.images.inspect(f"{name}:{tag}"))["Id"]
+            image_id = await build(docker, f"{name}:{tag}", content)
             await docker.images.push(name, tag=tag, auth=account if registry.private else None)
         for tag in tags:
             await docker.images.delete(f"{name}:{tag}")
@@ -101,17 +119,55 @@ async def test_a_list_of_manifests_in_a_real_registry_is_one_image_for_each(tmp_
         assert scans.images == {(f"{name}:single", "x86_64"), (f"{name}:list", "x86_64")}
 
 
-async def test_what_a_scan_found_is_what_an_agent_pulls_and_has(tmp_path: Path) -> None:
-    async with running(tmp_path, private=False) as registry:
+async def test_what_a_scan_found_is_what_an_agent_pulls_and_pushes_with_our_account(tmp_path: Path) -> None:
+    async with running(tmp_path, private=True) as registry, agents_docker(tmp_path) as runtime:
         image_id = await push(registry, "3.11")
         reference = f"{registry.address}/{REPOSITORY}:3.11"
-        runtime = DockerRuntime(DOCKER_SOCKET, tmp_path / "agent", deployment="test")
-        try:
-            assert not await runtime.has_image(reference)
-            await runtime.pull(reference, lambda *_: None)
+        for account in (None, Account(USERNAME, "wrong")):
+            with pytest.raises(ImageUnavailable):
+                await runtime.pull(reference, no_progress, account)
+        assert not await runtime.has_image(reference)
+        await runtime.pull(reference, no_progress, ACCOUNT)
+        [here] = [image for image in await runtime.images() if image.reference == reference]
+        assert (here.digest, here.labels, here.has_origin) == (image_id, {"ai.backend.role": "COMPUTE"}, True)
+
+        copy = f"{registry.address}/customized/python:3.11"
+        async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
+            image = await docker.images.inspect(reference)
+            await docker.images.import_image(
+                image_archive(image, copy, config_alone(image["Config"], {"made": "here"}))
+            )
+        with pytest.raises(PushFailed):
+            await runtime.push(copy, no_progress, Account(USERNAME, "wrong"))
+        [made] = [image for image in await runtime.images() if image.reference == copy]
+        assert not made.has_origin
+        for _ in range(2):  # what is there is pushed already
+            await runtime.push(copy, no_progress, ACCOUNT)
+        [made] = [image for image in await runtime.images() if image.reference == copy]
+        assert made.has_origin
+        for name in (copy, reference):
+            await runtime.remove_image(name)
+        await runtime.pull(copy, no_progress, ACCOUNT)
+        [back] = [image for image in await runtime.images() if image.reference == copy]
+        assert back.labels == {"ai.backend.role": "COMPUTE", "made": "here"}
+        await runtime.remove_image(copy)
+
+
+async def test_a_fresh_image_takes_the_name_and_the_place_of_the_old_one(tmp_path: Path) -> None:
+    async with running(tmp_path, private=False) as registry, agents_docker(tmp_path) as runtime:
+        new = await push(registry, "1", content="new")
+        reference, other = f"{registry.address}/{REPOSITORY}:1", f"{registry.address}/other:1"
+        async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
+            old = await build(docker, reference, content="old")
+            await runtime.pull(reference, no_progress)
+            assert await runtime.has_image(old), "what is here needs no registry"
+            await runtime.pull(reference, no_progress, afresh=True)
             [here] = [image for image in await runtime.images() if image.reference == reference]
-            assert (here.digest, here.labels) == (image_id, {"ai.backend.role": "COMPUTE"})
-            await runtime.remove_image(reference)
-            assert not await runtime.has_image(reference)
-        finally:
-            await runtime.close()
+            assert here.digest == new
+            assert not await runtime.has_image(old)
+            await build(docker, reference, content="old")
+            await docker.images.tag(reference, other.rpartition(":")[0], tag="1")
+            await runtime.pull(reference, no_progress, afresh=True)
+            assert await runtime.has_image(other), "it has another name"
+        for name in (reference, other):
+            await runtime.remove_image(name)

@@ -1,4 +1,4 @@
-"""Announcement and manager status."""
+"""Announcement, manager status, and what sessions have to do."""
 
 from domain.directory.deciding.references import Events
 from domain.directory.messages.cluster import (
@@ -7,6 +7,8 @@ from domain.directory.messages.cluster import (
     ManagerStatusSet,
     SetAnnouncement,
     SetManagerStatus,
+    SetUtilisationRule,
+    UtilisationRuleSet,
 )
 from domain.directory.state import Announcement, Directory
 
@@ -21,3 +23,7 @@ def decide(command: ClusterCommands, state: Directory) -> Events:
             if state.manager_status is command.status:
                 return []
             return [ManagerStatusSet(at=command.at, status=command.status)]
+        case SetUtilisationRule():
+            if state.utilisation_rule == command.rule:
+                return []
+            return [UtilisationRuleSet(at=command.at, rule=command.rule)]

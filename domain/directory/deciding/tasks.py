@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Final
 
 from domain.directory.deciding.references import Events, known_registry, proper_id
+from domain.directory.messages.images import ImageFacts, ImageRegistered
 from domain.directory.messages.tasks import (
     TASK_SILENCE_SECONDS,
     CancelTask,
+    CommitSession,
     PartState,
     PassTaskDeadline,
     ReportTaskEnd,
@@ -67,11 +69,15 @@ def _start(command: StartTask, state: Directory) -> Events:
     if isinstance(work, ScanRegistries):
         for name in work.registries:
             known_registry(name, state, "work.registries")
+    if isinstance(work, CommitSession) and (going_on := state.commit_of(work.session_id)) is not None:
+        raise Refused("commit_going_on", f"an image is made of it already, by the task {going_on.task_id}", "session")
     return [TaskStarted(at=command.at, task_id=command.task_id, work=work, deadline=_deadline(command.at))]
 
 
 def _once_each(work: Work) -> Work:
     """The work without repetitions."""
+    if isinstance(work, CommitSession):
+        return work
     if isinstance(work, ScanRegistries):
         return work.model_copy(update={"registries": tuple(dict.fromkeys(work.registries))})
     once = {"references": tuple(dict.fromkeys(work.references)), "agents": tuple(dict.fromkeys(work.agents))}
@@ -120,8 +126,24 @@ def _report_end(command: ReportTaskEnd, state: Directory) -> Events:
     if part.ended:
         return []
     if command.end is TaskEnd.DONE:
-        return _part(task, command.agent_id, Part(PartState.DONE, _share(task), command.message), command.at)
+        done = _part(task, command.agent_id, Part(PartState.DONE, _share(task), command.message), command.at)
+        return [*_made(task, command, state), *done]
     return _part(task, command.agent_id, Part(PartState.FAILED, part.done, command.message), command.at)
+
+
+def _made(task: Task, command: ReportTaskEnd, state: Directory) -> Events:
+    """From now on sessions may start from what was committed."""
+    image = command.image
+    if not isinstance(task.work, CommitSession) or image is None or image.reference != task.work.reference:
+        return []
+    facts = ImageFacts(
+        registry=state.registry_of(image.reference),
+        digest=image.digest,
+        size_bytes=image.size_bytes,
+        # What the agent read in the image may say anything of whose it is.
+        labels={**image.labels, **task.work.labels},
+    )
+    return [ImageRegistered(at=command.at, reference=image.reference, architecture=image.architecture, facts=facts)]
 
 
 def _pass_deadline(command: PassTaskDeadline, state: Directory) -> Events:

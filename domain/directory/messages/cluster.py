@@ -1,4 +1,4 @@
-"""What is said to all users of a cluster, and whether it takes new sessions."""
+"""What is said to all users of a cluster, whether it takes new sessions, and which of them do too little."""
 
 from enum import StrEnum
 from typing import Literal
@@ -7,6 +7,7 @@ from pydantic import Field
 
 from domain.directory.messages.common import KEY, DirectoryCommand
 from domain.messages import Event
+from domain.session.idling import UtilisationRule
 
 
 class ManagerStatus(StrEnum):
@@ -35,6 +36,17 @@ class SetManagerStatus(DirectoryCommand):
         return KEY
 
 
+class SetUtilisationRule(DirectoryCommand):
+    """Which sessions do too little. None: none does."""
+
+    type: Literal["SetUtilisationRule"] = "SetUtilisationRule"
+    rule: UtilisationRule | None
+
+    @property
+    def subject(self) -> str:
+        return KEY
+
+
 class AnnouncementSet(Event):
     type: Literal["AnnouncementSet"] = "AnnouncementSet"
     enabled: bool
@@ -54,5 +66,14 @@ class ManagerStatusSet(Event):
         return KEY
 
 
-ClusterCommands = SetAnnouncement | SetManagerStatus
-ClusterEvents = AnnouncementSet | ManagerStatusSet
+class UtilisationRuleSet(Event):
+    type: Literal["UtilisationRuleSet"] = "UtilisationRuleSet"
+    rule: UtilisationRule | None
+
+    @property
+    def subject(self) -> str:
+        return KEY
+
+
+ClusterCommands = SetAnnouncement | SetManagerStatus | SetUtilisationRule
+ClusterEvents = AnnouncementSet | ManagerStatusSet | UtilisationRuleSet

@@ -44,6 +44,7 @@ class KeypairPolicySpec(Value):
         return Limits(
             max_concurrent_sessions=self.max_concurrent_sessions,
             max_lifetime_seconds=self.max_session_lifetime,
+            idle_timeout_seconds=self.idle_timeout,
             max_kernels_per_session=self.max_containers_per_session,
         )
 

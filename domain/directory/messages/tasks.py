@@ -1,7 +1,7 @@
 """Background tasks: long work with images that somebody asked for, and how far it is.
 
-A scan is done by a worker (`workers.errands`); pulling and removing is done by agents, each on an order of its own. A
-task of which nothing is heard for `TASK_SILENCE_SECONDS` has failed.
+A scan is done by a worker (`workers.errands`); pulling, removing and committing is done by agents, each on an order of
+its own. A task of which nothing is heard for `TASK_SILENCE_SECONDS` has failed.
 """
 
 from enum import StrEnum
@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar, Literal, NewType
 from pydantic import Field
 
 from domain.directory.messages.common import DirectoryCommand
-from domain.directory.messages.images import ImageReference, RegistryName
-from domain.messages import AgentId, Event, Instant, Value
+from domain.directory.messages.images import ImageReference, Labels, LocalImage, RegistryName
+from domain.messages import AccessKey, AgentId, Event, Instant, KernelId, SessionId, Value
 
 TaskId = NewType("TaskId", str)
 
@@ -45,7 +45,31 @@ class UnloadImages(Value):
     agents: tuple[AgentId, ...] = Field(min_length=1, max_length=1000)
 
 
-Work = Annotated[ScanRegistries | PreloadImages | UnloadImages, Field(discriminator="work")]
+class CommitSession(Value):
+    """Have the agent of a session's main kernel make an image of it; `push`: and bring that to its registry.
+
+    Nobody here knows of sessions: that it is `owner`'s, and runs there, is for the api to see to, and for the agent.
+    """
+
+    work: Literal["commit"] = "commit"
+    owner: AccessKey
+    session_id: SessionId
+    kernel_id: KernelId
+    agent_id: AgentId
+    reference: ImageReference
+    labels: Labels = Field({}, max_length=256)
+    push: bool = False
+
+    @property
+    def agents(self) -> tuple[AgentId, ...]:
+        return (self.agent_id,)
+
+    @property
+    def references(self) -> tuple[ImageReference, ...]:
+        return (self.reference,)
+
+
+Work = Annotated[ScanRegistries | PreloadImages | UnloadImages | CommitSession, Field(discriminator="work")]
 
 
 class TaskEnd(StrEnum):
@@ -100,13 +124,14 @@ class ReportTaskProgress(OfTask, DirectoryCommand):
 
 
 class ReportTaskEnd(OfTask, DirectoryCommand):
-    """The work, or the part of it that this agent had, is done or has failed."""
+    """The work, or the part of it that this agent had, is done or has failed. `image`: what was made, of a commit."""
 
     type: Literal["ReportTaskEnd"] = "ReportTaskEnd"
     by_users: ClassVar[bool] = False
     end: Literal[TaskEnd.DONE, TaskEnd.FAILED]
     message: Words = ""
     agent_id: AgentId | None = None
+    image: LocalImage | None = None
 
 
 class PassTaskDeadline(OfTask, DirectoryCommand):

@@ -1,4 +1,4 @@
-"""The environment its owner gave a kernel: asked of the api just before the kernel starts, and written nowhere."""
+"""What a kernel is given by the api: asked for just before the kernel starts, and written nowhere by the agent."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,13 +10,14 @@ from aiohttp import web
 
 from agents import minding
 from agents.fake import FakeRuntime
-from agents.runtime import Running, Task
+from agents.outfits import OutfitUnavailable, asking
+from agents.runtime import Account, Running, Task
 from domain.messages import KernelId, SessionId
 from domain.session.messages import TerminateSession
 from domain.session.status import DEADLINES, SessionStatus
 from infra.secrets import BadToken, session_to_start
 from infra.settings import Settings
-from tests.whole import OWNER, Whole, now
+from tests.whole import AGENT, OWNER, Whole, now
 
 SEALED = "b25seSB0aGUgYXBpIGNhbiByZWFkIHRoaXM="
 SECRET = "a value in clear"
@@ -29,14 +30,16 @@ class Api:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.answering: Answering = lambda: (200, {"environ": {"TOKEN": SECRET, "BACKENDAI_CLUSTER_SIZE": "9"}})
+        self.answering: Answering = lambda: (200, {"environ": {"TOKEN": SECRET}})
+        self.url = ""
         self.asked: list[tuple[str, SessionId, object]] = []
 
-    async def environ(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
         token = request.headers["Authorization"].removeprefix("Bearer ")
-        kernel_id = request.match_info["kernel_id"]
+        kernel_id = request.match_info["about"]
         try:
-            session_id = session_to_start(self.settings, token, KernelId(kernel_id))
+            session_id, agent_id = session_to_start(self.settings, token, KernelId(kernel_id))
+            assert agent_id == AGENT
         except BadToken:
             return web.Response(status=401)
         self.asked.append((kernel_id, session_id, await request.json()))
@@ -46,12 +49,18 @@ class Api:
     @asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncIterator[str]:
         app = web.Application()
-        app.add_routes([web.post("/internal/kernels/{kernel_id}/environ", self.environ)])
+        app.add_routes(
+            [
+                web.post("/internal/kernels/{about}/outfit", self.answer),
+                web.post("/internal/tasks/{about}/account", self.answer),
+            ]
+        )
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+            yield self.url
         finally:
             await runner.cleanup()
 
@@ -89,23 +98,56 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
 async def test_a_kernel_finds_in_clear_what_was_sealed_and_no_file_has_it(
     whole: Whole, api: Api, tasks: list[Task]
 ) -> None:
+    account = {"username": "refold", "password": SECRET}
+    files = [{"path": ".netrc", "mode": "600", "content": SECRET}]
+    told = {"environ": {"TOKEN": SECRET, "BACKENDAI_CLUSTER_SIZE": "9"}, "account": account, "dotfiles": files}
+    api.answering = lambda: (200, told | {"bootstrap_script": SECRET})
     async with whole.agent():
-        session = await whole.request("secret", environ={"TOKEN": SEALED})
+        session = await whole.request("secret", environ={"TOKEN": SEALED}, bootstrap_script=SEALED, project_id="p")
         await whole.until(session, "SessionAdvanced", SessionStatus.RUNNING)
     [task] = tasks
     assert task.environ["TOKEN"] == SECRET
     assert task.environ["BACKENDAI_CLUSTER_SIZE"] == "1", "what Refold says counts more than what anybody gave"
-    assert api.asked == [(session, session, {"environ": {"TOKEN": SEALED}})]
-    files = [file.read_bytes() for file in whole.folder.rglob("*") if file.is_file()]
-    assert any(SEALED.encode() in file for file in files), "the journal has the order"
-    assert not any(SECRET.encode() in file for file in files)
+    assert task.outfit.dotfiles[0].content.get_secret_value() == SECRET
+    assert SECRET not in repr(task.outfit)
+    question = {
+        "owner": OWNER,
+        "image": "fake/image",
+        "project_id": "p",
+        "environ": {"TOKEN": SEALED},
+        "bootstrap_script": SEALED,
+    }
+    assert api.asked == [(session, session, question)]
+    written = [file.read_bytes() for file in whole.folder.rglob("*") if file.is_file()]
+    assert any(SEALED.encode() in file for file in written), "the journal has the order"
+    assert not any(SECRET.encode() in file for file in written)
 
 
-async def test_nobody_is_asked_for_what_was_not_given(whole: Whole, api: Api) -> None:
+async def test_its_image_is_pulled_as_who_refold_is_at_its_registry(
+    whole: Whole, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled: list[object] = []
+
+    async def noted(*given: object, **_: object) -> None:
+        pulled.append(given[-1])
+
+    monkeypatch.setattr(FakeRuntime, "pull", noted)
+    api.answering = lambda: (200, {"account": {"username": "refold", "password": SECRET}})
     async with whole.agent():
-        session = await whole.request("plain")
+        session = await whole.request("private")
         await whole.until(session, "SessionAdvanced", SessionStatus.RUNNING)
-    assert api.asked == []
+    assert pulled == [Account("refold", SECRET)]
+
+
+async def test_an_agent_asks_for_an_account_also_for_a_task_of_its_own(whole: Whole, api: Api) -> None:
+    answers = [(200, {"account": {"username": "refold", "password": SECRET}}), (200, {"account": None}), (503, {})]
+    api.answering = lambda: answers.pop(0)
+    async with asking(whole.settings, AGENT, api.url) as outfits:
+        assert await outfits.account("task-1", "registry/image:1") == Account("refold", SECRET)
+        assert await outfits.account("task-1", "registry/image:1") is None
+        with pytest.raises(OutfitUnavailable):
+            await outfits.account("task-1", "registry/image:1")
+    assert api.asked[0] == ("task-1", "", {"image": "registry/image:1"})
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503, 200])
@@ -125,8 +167,8 @@ async def test_a_kernel_waits_until_the_api_is_there(whole: Whole) -> None:
         pass
     async with whole.agent():
         session = await whole.request("patient", environ={"TOKEN": SEALED})
-        await whole.until(session, "SessionAdvanced", SessionStatus.PREPARED)
-        async with api.serving(int(whole.api_url.rpartition(":")[2])):
+        await whole.until(session, "SessionAdvanced", SessionStatus.PREPARING)
+        async with api.serving(int(api.url.rpartition(":")[2])):
             await whole.until(session, "SessionAdvanced", SessionStatus.RUNNING)
 
 
@@ -157,14 +199,14 @@ async def test_a_stop_is_heeded_while_the_api_is_away(whole: Whole, api: Api, ta
     api.answering = lambda: (503, {})
     async with whole.agent():
         session = await whole.request("impatient", environ={"TOKEN": SEALED})
-        await whole.until(session, "SessionAdvanced", SessionStatus.PREPARED)
+        await whole.until(session, "SessionAdvanced", SessionStatus.PREPARING)
         await whole.give("session", TerminateSession(at=now(), owner=OWNER, session_id=session))
         await whole.until(session, "SessionEnded")
     assert tasks == []
 
 
 @pytest.mark.parametrize(("image", "then"), [("fake/image", "KernelStarted"), ("fake/exit:7-0", "KernelEnded")])
-async def test_what_has_run_already_needs_no_environment_to_be_adopted(
+async def test_what_has_run_already_needs_nothing_to_be_adopted(
     whole: Whole, api: Api, monkeypatch: pytest.MonkeyPatch, image: str, then: str
 ) -> None:
     start = FakeRuntime.start
@@ -184,3 +226,52 @@ async def test_what_has_run_already_needs_no_environment_to_be_adopted(
     async with whole.agent():
         told = await whole.until(session, then)
     assert then == "KernelStarted" or told.event.model_dump()["exit_code"] == 7
+
+
+async def test_a_kernel_has_started_once_its_bootstrap_script_is_through(
+    whole: Whole, api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tasks: list[Task]
+) -> None:
+    socket = tmp_path / "runner.sock"
+    monkeypatch.setattr(FakeRuntime, "runner", lambda *_: socket)
+    api.answering = lambda: (200, {"bootstrap_script": "true"})
+    async with whole.agent():
+        session = await whole.request("scripted", bootstrap_script=SEALED)
+        plain = await whole.request("plain")
+        await whole.until(plain, "SessionAdvanced", SessionStatus.RUNNING)
+        await whole.until(session, "SessionAdvanced", SessionStatus.CREATING)
+        while len(tasks) < 2:
+            await asyncio.sleep(0.01)
+        assert [
+            each for each in await whole.told(subject=session) if type(each.event).__name__ == "KernelStarted"
+        ] == []
+        socket.touch()
+        await whole.until(session, "SessionAdvanced", SessionStatus.RUNNING)
+
+
+async def test_a_bootstrap_script_that_fails_is_a_start_that_failed_with_its_last_words(
+    whole: Whole, api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def output(*_: object) -> bytes:
+        return b"first\nno such package\nended with exit code 9\n"
+
+    monkeypatch.setattr(FakeRuntime, "runner", lambda *_: tmp_path / "never.sock")
+    monkeypatch.setattr(FakeRuntime, "output", output)
+    api.answering = lambda: (200, {"bootstrap_script": "exit 9"})
+    async with whole.agent():
+        session = await whole.request("scripted", image="fake/exit:9-0.05", bootstrap_script=SEALED)
+        ended = await whole.until(session, "KernelEnded")
+    told = ended.event.model_dump()
+    assert (told["reason"], told["message"]) == ("start-failed", "no such package\nended with exit code 9")
+
+
+async def test_a_stop_is_heeded_while_a_bootstrap_script_runs(
+    whole: Whole, api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tasks: list[Task]
+) -> None:
+    monkeypatch.setattr(FakeRuntime, "runner", lambda *_: tmp_path / "never.sock")
+    api.answering = lambda: (200, {"bootstrap_script": "sleep 1000"})
+    async with whole.agent():
+        session = await whole.request("scripted", bootstrap_script=SEALED)
+        while not tasks:
+            await asyncio.sleep(0.01)
+        await whole.give("session", TerminateSession(at=now(), owner=OWNER, session_id=session))
+        await whole.until(session, "SessionEnded")
