@@ -18,21 +18,21 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from agents.daemon import Daemon
-from agents.device_watch import watch_devices
 from agents.devices.host import HostDevices, take_stock
 from agents.devices.plugin import Misconfigured
-from agents.docker import DockerRuntime
-from agents.exporting import Measured
-from agents.fake import FakeRuntime
+from agents.devices.watch import watch_devices
+from agents.docker.runtime import DockerRuntime
+from agents.door.serving import kernel_routes
+from agents.door.uses import Uses
+from agents.fake.runtime import FakeRuntime
+from agents.given.outfits import asking
 from agents.journal import Journal
+from agents.measuring.exporting import Measured
+from agents.measuring.sampling import Sampler
 from agents.orders import FencedOut
-from agents.outfits import asking
-from agents.process import ProcessRuntime
+from agents.process.runtime import ProcessRuntime
 from agents.runtime import Runtime
-from agents.sampling import Sampler
-from agents.serving import kernel_routes
 from agents.telling import Telling
-from agents.uses import Uses
 from domain.messages import AgentId
 from domain.scheduling.messages import AgentProfile
 from infra.kafka import KafkaLog

@@ -16,13 +16,13 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from agents.fencing import GRACE_SECONDS, Heard
-from agents.images import Images
+from agents.given.outfits import Outfits
+from agents.images.keeping import Images
+from agents.images.pulling import Pulling
 from agents.journal import Journal, JournalUnavailable, Kept, Stage
 from agents.minding import Minder, tell
 from agents.orders import FencedOut, Orders
 from agents.outbox import Outbox
-from agents.outfits import Outfits
-from agents.pulling import Pulling
 from agents.runtime import Runtime, RuntimeUnavailable
 from agents.stock import HEARD, IN_DOUBT, Stock, inventory_now, stop_strays, take_stock
 from agents.telling import Telling

@@ -2,7 +2,7 @@
 
 They have the fake runtime, journals in memory, and one reader of the orders for all of them. What the control plane
 sees is what as many hosts would show it: registrations, heartbeats, and reports of kernels that do what their image and
-command say (`agents/fake.py`). An agent of a fleet that starts again knows nothing of the one before.
+command say (`agents/fake/runtime.py`). An agent of a fleet that starts again knows nothing of the one before.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ import uvloop
 from agents.__main__ import profile_of
 from agents.daemon import Daemon
 from agents.devices.host import HostDevices
-from agents.fake import FakeRuntime
+from agents.fake.runtime import FakeRuntime
+from agents.given.outfits import Outfits
 from agents.journal import Journal
-from agents.outfits import Outfits
 from domain.messages import AgentId
 from domain.scheduling.messages import AgentProfile
 from infra.kafka import KafkaLog

@@ -13,9 +13,9 @@ from uuid import NAMESPACE_URL, uuid5
 
 import structlog
 
+from agents.given.outfits import OutfitFailure, OutfitRefused, Outfits, OutfitUnavailable, as_account
+from agents.images.pulling import Pulling
 from agents.journal import Journal, JournalUnavailable, Kept, Stage
-from agents.outfits import OutfitFailure, OutfitRefused, Outfits, OutfitUnavailable, as_account
-from agents.pulling import Pulling
 from agents.runtime import (
     AlreadyEnded,
     Ended,

@@ -5,7 +5,7 @@ Each incarnation has a file and, once that is half as big as all that may be kep
     <folder>/<kernel id>/1.log.1  1.log  2.log …
 
 so that between half of and all of the bound is there, the latest part. Imports nothing but the standard
-library, because the keeper of a process (`agents/keeper.py`) writes with it too.
+library, because the keeper of a process (`agents/process/keeper.py`) writes with it too.
 """
 
 import os

@@ -1,9 +1,9 @@
 """What an agent asks of whatever runs its kernels. The docstrings of `Runtime` are the contract; one suite
 of tests (`tests/agents/test_runtime_contract.py`) holds every implementation to it:
 
-- `agents/fake.py`: nothing runs, everything is remembered. Can be told to be slow, to fail, to lose things.
-- `agents/process.py`: native processes, for a machine without a container engine.
-- `agents/docker.py`: containers.
+- `agents/fake/runtime.py`: nothing runs, everything is remembered. Can be told to be slow, to fail, to lose things.
+- `agents/process/runtime.py`: native processes, for a machine without a container engine.
+- `agents/docker/runtime.py`: containers.
 
 A kernel is named by its id and its incarnation: a kernel that is started again is the next incarnation. That
 pair is what makes an order that arrives twice act once, so it is written where it survives the agent: a

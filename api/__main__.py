@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from api.app import make_app
-from api.server import serve
+from api.http.server import serve
 from infra.secrets import BadKey
 from infra.settings import settings
 from infra.telemetry import configure_logging

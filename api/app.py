@@ -14,48 +14,31 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from api import (
-    about_sessions,
-    app_proxies,
-    auth_routes,
-    background_tasks,
-    browser,
-    commands,
-    commits,
-    config,
-    config_store,
-    credentials,
-    dotfiles,
-    error_logs,
-    events,
-    from_templates,
-    history,
-    internal,
-    logs,
-    manager,
-    otp_routes,
-    resources,
-    sessions,
-    system,
-    templates,
-    usage,
-    watchers,
-)
-from api.auth import Gate
-from api.deps import Services
-from api.door import Door
+from api import background_tasks, commands, history, system
+from api.access import credentials
+from api.access.auth import Gate
+from api.access.ratelimit import Limiter
+from api.access.secrets import revealed
+from api.access.signin import SignIns
+from api.access.uses import Uses
+from api.access.visitors import Visitors
+from api.accounts import auth as auth_routes
+from api.accounts import browser, dotfiles, templates
+from api.accounts import otp as otp_routes
+from api.cluster import app_proxies, config, config_store, error_logs, manager, resources, usage, watchers
 from api.graphql import routes as graphql
+from api.hosts import routes as internal
+from api.http.deps import Services
+from api.http.door import Door
+from api.http.openapi import openapi
+from api.http.problems import not_valid, of_status
 from api.kernels import apps, execution, files, live_runs, terminals, tunnels
 from api.kernels.warm import WarmRunners
 from api.known import Known, Projections
-from api.openapi import openapi
-from api.problems import not_valid, of_status
-from api.ratelimit import Limiter
-from api.secrets import revealed
-from api.signin import SignIns
+from api.sessions import about as about_sessions
+from api.sessions import commits, events, from_templates, logs
+from api.sessions import routes as sessions
 from api.tail import Tail
-from api.uses import Uses
-from api.visitors import Visitors
 from api.writing import Writing
 from infra.kafka import KafkaLog
 from infra.keypair_uses import KeypairUses, PostgresUses

@@ -15,11 +15,11 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.auth import Caller as Signer
-from api.authority import is_superadmin, may_act_for
-from api.deps import All, Caller, Services
-from api.problems import refused
-from api.sse import DOCUMENTED, check_room, is_public_client, streamed
+from api.access.auth import Caller as Signer
+from api.access.authority import is_superadmin, may_act_for
+from api.http.deps import All, Caller, Services
+from api.http.problems import refused
+from api.http.sse import DOCUMENTED, check_room, is_public_client, streamed
 from api.writing import now
 from domain.directory.consequences import DIRECTORY
 from domain.directory.messages.common import KEY

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Request
 from pydantic import Discriminator, TypeAdapter
 from starlette.responses import Response
 
-from api.answers import accepted_for_later, json
-from api.authority import authorize, is_superadmin
-from api.deps import All, Body, Caller, Known
-from api.environ import Given, apart, with_given
-from api.problems import Problem, invalid
-from api.session_commands import completed, with_ids
-from api.session_requests import refuse_nul
+from api.access.authority import authorize, is_superadmin
+from api.http.answers import accepted_for_later, json
+from api.http.deps import All, Body, Caller, Known
+from api.http.problems import Problem, invalid
+from api.sessions.commands import completed, with_ids
+from api.sessions.environ import Given, apart, with_given
+from api.sessions.requests import refuse_nul
 from api.writing import accepted, command_id_from, command_id_of, context_of, now, result_of, wants_async
 from domain.directory.messages import AdministrativeCommands
 from domain.messages import Command
@@ -47,7 +47,7 @@ _GIVEN: TypeAdapter[Command] = TypeAdapter(GivenByPeople)
 async def give(request: Request, body: Body, caller: Caller, all_: All) -> Response:
     """Send a command. The answer is its outcome; with `Prefer: respond-async`, or if it takes long, where that will be.
 
-    Who may give which one: see `api.authority`. What it does not name is given by Refold itself.
+    Who may give which one: see `api.access.authority`. What it does not name is given by Refold itself.
     `at` is set here: nobody else's clock decides. So are the ids of a new session and its kernels. Its environment and
     its bootstrap script are given in clear, and sealed here.
     """

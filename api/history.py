@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from api.answers import json
-from api.deps import All, Caller, Known
+from api.http.answers import json
+from api.http.deps import All, Caller, Known
 from api.known import HISTORY_PAGE
-from api.sessions import found
+from api.sessions.routes import found
 from infra.postgres import Unavailable
 
 router = APIRouter(prefix="/refold", tags=["refold"])

@@ -9,10 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from api import metrics
-from api.answers import json
-from api.asyncapi import asyncapi
-from api.deps import All, Services
-from api.problems import Problem
+from api.http.answers import json
+from api.http.asyncapi import asyncapi
+from api.http.deps import All, Services
+from api.http.problems import Problem
 from infra.log import LogError
 from infra.signing import API_VERSION
 

@@ -11,8 +11,8 @@ from typing import Final, cast
 
 import structlog
 
-from api.live import Live
 from api.outcomes import Outcomes
+from api.sessions.live import Live
 from domain.contexts import CONTEXTS
 from domain.directory.consequences import DIRECTORY
 from domain.directory.messages import DirectoryEvents

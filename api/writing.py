@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from api.auth import Caller
+from api.access.auth import Caller
+from api.http.problems import Problem, invalid, refused
 from api.known import Known
 from api.outcomes import Expected, Outcome, events_partition
-from api.problems import Problem, invalid, refused
 from api.tail import Tail
 from domain.directory.messages.common import DirectoryCommand
 from domain.messages import Command

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from agents.daemon import Daemon
-from agents.fake import FakeRuntime
+from agents.fake.runtime import FakeRuntime
+from agents.given.outfits import Outfits, asking
 from agents.journal import Journal
-from agents.outfits import Outfits, asking
 from agents.runtime import Runtime
 from domain.context import AnyContext
 from domain.contexts import CONTEXTS

@@ -10,12 +10,12 @@ from uuid import UUID, uuid5
 import strawberry
 from pydantic import ValidationError
 
-from api.auth import Caller
-from api.authority import Sight, authorize, sight
-from api.deps import Services
+from api.access.auth import Caller
+from api.access.authority import Sight, authorize, sight
+from api.access.secrets import revealed
 from api.graphql.loaders import Loaders
-from api.problems import Problem, from_error, not_there_yet
-from api.secrets import revealed
+from api.http.deps import Services
+from api.http.problems import Problem, from_error, not_there_yet
 from api.writing import accepted
 from domain.directory.messages.groups import GranteeKind
 from domain.directory.state import Directory, ResourceGroup, User

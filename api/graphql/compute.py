@@ -11,7 +11,7 @@ from api.graphql.asking import Info
 from api.graphql.idling import checks_of
 from api.graphql.lists import statuses
 from api.graphql.scalars import UUID, BigInt, JSONString, shown
-from api.images import shown_services
+from api.sessions.images import shown_services
 from domain.slots import Slots, total
 from infra.live_stats import HostMeasured, Measured
 from projections.agents import AgentRow

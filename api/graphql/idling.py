@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from api.graphql.asking import Asking
-from api.idle_checks import Situation, idle_checks
+from api.sessions.idle_checks import Situation, idle_checks
 from api.writing import now
 from domain.messages import AccessKey
 from domain.session.idling import UtilisationRule, mean_of

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from api.authority import sees_project
+from api.access.authority import sees_project
 from api.graphql.asking import Asking
 from api.graphql.compute import Agent, ComputeContainer, ComputeSession
 from api.graphql.lists import WHOLE, PaginatedList, listed, statuses
@@ -18,7 +18,7 @@ from api.graphql.types import (
     User,
     UserPolicy,
 )
-from api.problems import Problem
+from api.http.problems import Problem
 from domain.messages import ProjectId
 from projections import agents, compute_sessions
 from projections.compute_sessions import ListedKernel, ListedSession

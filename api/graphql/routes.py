@@ -10,13 +10,13 @@ from graphql import GraphQLError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from api.answers import json
-from api.deps import All, Body, Caller, Known
 from api.graphql import limits
 from api.graphql.asking import Asking
 from api.graphql.schema import SCHEMAS
-from api.problems import Problem, from_error, internal, invalid
-from api.session_requests import refuse_nul
+from api.http.answers import json
+from api.http.deps import All, Body, Caller, Known
+from api.http.problems import Problem, from_error, internal, invalid
+from api.sessions.requests import refuse_nul
 from api.writing import command_id_of
 
 router = APIRouter(prefix="/admin", tags=["admin"])

@@ -12,17 +12,17 @@ from fastapi import APIRouter, Request
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
 from starlette.responses import Response
 
-from api.answers import json
-from api.app_proxies import proxy_of
-from api.auth import Caller as Signer
-from api.deps import All, Caller, Directory, Services
-from api.images import services_of, shown_services
+from api.access.auth import Caller as Signer
+from api.cluster.app_proxies import proxy_of
+from api.http.answers import json
+from api.http.deps import All, Caller, Directory, Services
+from api.http.parameters import Parameters, answers, in_body
+from api.http.problems import Problem, invalid
 from api.kernels.failures import broken
 from api.kernels.reaching import Place, place_of
 from api.kernels.runner import runner_of, to_json
-from api.parameters import Parameters, answers, in_body
-from api.problems import Problem, invalid
 from api.proxy.passes import Pass, signed
+from api.sessions.images import services_of, shown_services
 from domain.directory.images import ServicePort
 from domain.directory.state import Directory as State
 

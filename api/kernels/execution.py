@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from api.deps import All, Caller
-from api.door import client_of
+from api.http.deps import All, Caller
+from api.http.door import client_of
+from api.http.parameters import Parameters, answers, in_body
 from api.kernels.failures import broken
 from api.kernels.reaching import Place, place_of
 from api.kernels.runner import Answer, to_json
-from api.parameters import Parameters, answers, in_body
 
 router = APIRouter(tags=["code"])
 

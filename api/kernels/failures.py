@@ -4,7 +4,7 @@ told to whoever asked, and believed by nobody."""
 from collections.abc import Mapping
 from typing import Any, Final
 
-from api.problems import Problem, invalid
+from api.http.problems import Problem, invalid
 
 _WHY_MAX: Final = 500
 _ELSEWHERE: Final = "The session cannot do that now"

@@ -15,12 +15,12 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from starlette.responses import Response, StreamingResponse
 
-from api.deps import All, Caller
+from api.http.deps import All, Caller
+from api.http.multipart import files_in
+from api.http.parameters import Parameters, answers, in_query
 from api.kernels.failures import broken
 from api.kernels.reaching import place_of
 from api.kernels.runner import Runner, runner_of, to_json
-from api.multipart import files_in
-from api.parameters import Parameters, answers, in_query
 
 router = APIRouter(tags=["files of sessions"])
 

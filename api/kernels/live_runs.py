@@ -19,14 +19,14 @@ import orjson
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from api.deps import All, Caller
+from api.http.deps import All, Caller
+from api.http.problems import Problem, from_error, invalid
 from api.kernels.execution import Asking, Execution, Result, next_result, shown
 from api.kernels.failures import Gone
 from api.kernels.reaching import Place, place_of
 from api.kernels.runner import to_json
 from api.kernels.ways import Way, way_to
-from api.problems import Problem, from_error, invalid
-from api.session_requests import refuse_nul
+from api.sessions.requests import refuse_nul
 
 router = APIRouter(tags=["code"])
 

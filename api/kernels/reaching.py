@@ -10,10 +10,10 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from api.auth import Caller
-from api.deps import Services
-from api.problems import Problem
-from api.sessions import found
+from api.access.auth import Caller
+from api.http.deps import Services
+from api.http.problems import Problem
+from api.sessions.routes import found
 from domain.messages import AgentId, KernelId, SessionId
 from domain.session.status import SessionStatus
 from infra.postgres import Unavailable

@@ -16,8 +16,8 @@ import structlog
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from api.auth import Caller
-from api.deps import Services
+from api.access.auth import Caller
+from api.http.deps import Services
 from api.kernels.failures import Gone, broken, failed, silent
 from api.kernels.reaching import Place, counted, opened
 

@@ -27,13 +27,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from typing_extensions import TypedDict  # pydantic cannot read Python's own before 3.12
 
-from api.deps import All, Caller, Directory
+from api.http.deps import All, Caller, Directory
+from api.http.problems import Problem, from_error, invalid
 from api.kernels.apps import NAME_MAX, service_of
 from api.kernels.failures import Gone, broken
 from api.kernels.reaching import Unreachable, place_of
 from api.kernels.runner import to_json
 from api.kernels.ways import Way, way_to
-from api.problems import Problem, from_error, invalid
 
 router = APIRouter(tags=["terminals"])
 

@@ -14,11 +14,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from api.deps import All, Caller, Directory
+from api.http.deps import All, Caller, Directory
+from api.http.problems import invalid
+from api.http.sockets import MESSAGE_BYTES_MAX
 from api.kernels.apps import NAME_MAX, service_of, start
 from api.kernels.reaching import connected, place_of
-from api.problems import invalid
-from api.sockets import MESSAGE_BYTES_MAX
 
 router = APIRouter(tags=["services of sessions"])
 

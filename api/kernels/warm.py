@@ -11,11 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.auth import Caller
-from api.deps import Services
+from api.access.auth import Caller
+from api.http.deps import Services
+from api.http.problems import Problem
 from api.kernels.reaching import Place, counted
 from api.kernels.runner import Runner, opened_runner
-from api.problems import Problem
 
 _IDLE_SECONDS: Final = 5.0  # within which a client asks on, or somebody types the next line
 _IDLE_MAX: Final = 256  # connections that nobody uses; those used last are kept

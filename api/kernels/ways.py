@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
-from api.auth import Caller
-from api.deps import Services
+from api.access.auth import Caller
+from api.http.deps import Services
 from api.kernels.failures import Gone
 from api.kernels.reaching import Place, Unreachable, present
 from api.kernels.runner import Answer, Runner, runner_of

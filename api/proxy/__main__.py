@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from api.http.server import serve
 from api.proxy.app import make_proxy
-from api.server import serve
 from infra.secrets import BadKey
 from infra.settings import settings
 from infra.telemetry import configure_logging

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.app import Outside, http_problem, real_outside, services_of, validation_problem
-from api.problems import Problem
+from api.http.problems import Problem
 from api.proxy.listening import Apps
 from api.proxy.routes import router
 from infra.secrets import master_key

@@ -15,8 +15,8 @@ from typing import Final
 
 import structlog
 
-from api.auth import Caller
-from api.problems import Problem
+from api.access.auth import Caller
+from api.http.problems import Problem
 from domain.directory.images import ServicePort
 
 TICKET_SECONDS: Final = 60.0  # from one redirect to the next

@@ -6,7 +6,7 @@ from typing import Any
 
 import h11
 
-from api.problems import Problem
+from api.http.problems import Problem
 from api.proxy.browsing import HEAD_BYTES_MAX, Browser, Leaving, carry
 from api.proxy.circuits import Circuit
 from api.proxy.heads import from_app

@@ -8,8 +8,8 @@ cookie, HSTS) is left out.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from api.access.signin import COOKIE as SIGN_IN_COOKIE
 from api.proxy.circuits import COOKIE
-from api.signin import COOKIE as SIGN_IN_COOKIE
 
 Headers = Sequence[tuple[bytes, bytes]]
 

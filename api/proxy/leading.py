@@ -9,8 +9,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from api.auth import Caller
-from api.deps import Services
+from api.access.auth import Caller
+from api.http.deps import Services
 from api.kernels.apps import start
 from api.kernels.reaching import Unreachable, connected, place_of
 from domain.directory.images import ServicePort

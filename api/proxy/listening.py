@@ -9,14 +9,14 @@ from typing import Final
 
 import structlog
 
-from api.auth import Caller
-from api.deps import Services
-from api.problems import Problem
+from api.access.auth import Caller
+from api.access.visitors import Visitors, is_allowed
+from api.http.deps import Services
+from api.http.problems import Problem
 from api.proxy.browsing import Browser, carry
 from api.proxy.circuits import Circuit, Circuits, Wish
 from api.proxy.leading import PIECE_BYTES_MAX, tunnel_to
 from api.proxy.traffic import Connection
-from api.visitors import Visitors, is_allowed
 
 HTTP: Final = "http"
 TCP: Final = "tcp"

@@ -8,9 +8,9 @@ import jwt
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from api.auth import Caller
-from api.deps import Services
-from api.problems import Problem
+from api.access.auth import Caller
+from api.http.deps import Services
+from api.http.problems import Problem
 from domain.messages import AccessKey
 from infra.secrets import master_key
 from infra.settings import Settings

@@ -11,16 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from api import metrics
-from api.answers import json
-from api.images import PREOPEN
-from api.parameters import answers
-from api.problems import Problem, invalid, unsupported
+from api.access.ratelimit import Kind
+from api.access.visitors import counted_as
+from api.http.answers import json
+from api.http.parameters import answers
+from api.http.problems import Problem, invalid, unsupported
 from api.proxy import passes
 from api.proxy.circuits import Circuit, Wish
 from api.proxy.listening import HTTP, TCP, Apps
 from api.proxy.traffic import ENTER, begin_at
-from api.ratelimit import Kind
-from api.visitors import counted_as
+from api.sessions.images import PREOPEN
 from domain.directory.images import ServicePort
 
 API_VERSION: Final = "v2"

@@ -12,16 +12,16 @@ import h11
 import structlog
 from starlette.responses import Response
 
-from api.auth import Caller
-from api.deps import Services
-from api.problems import Problem, from_error, internal
+from api.access.auth import Caller
+from api.access.visitors import Visitors, is_allowed, refuse_foreign
+from api.http.deps import Services
+from api.http.problems import Problem, from_error, internal
+from api.http.sockets import UPGRADE
 from api.proxy.browsing import Browser, Leaving
 from api.proxy.circuits import Circuit, Circuits
 from api.proxy.exchanging import Way
 from api.proxy.heads import cookie_in, texts, to_app, wants_upgrade
 from api.proxy.leading import tunnel_to
-from api.sockets import UPGRADE
-from api.visitors import Visitors, is_allowed, refuse_foreign
 
 ENTER: Final = "/.refold/enter"
 """The path of an app's origin that is ours: with a ticket it leaves the cookie, and goes on to where the app begins."""

@@ -37,7 +37,7 @@ PACKAGES = {
     "iptables": "iptables",
     "debootstrap": "debootstrap",
     "ip": "iproute2",
-    "sshd": "openssh-server",  # what sessions are given it is made of (`agents/kits.py`)
+    "sshd": "openssh-server",  # what sessions are given it is made of (`agents/given/kits.py`)
     "ssh": "openssh-client",
 }
 """What must be there, by the program it brings."""

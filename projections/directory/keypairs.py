@@ -86,7 +86,7 @@ def fold(rows: Rows, event: KeypairEvents, offset: int) -> None:
 class ListedKeypair:
     """`email`, `full_name`, `domain`: of its user. `concurrency_used`: how many of its sessions have not ended.
 
-    `last_used` and `num_queries` (requests, since ever) are not of the log, and up to a minute old (`api.uses`).
+    `last_used` and `num_queries` (requests, since ever) are not of the log, and up to a minute old (`api.access.uses`).
     """
 
     access_key: str

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.cpu_groups import find_cpu_groups
+from agents.process.cpu_groups import find_cpu_groups
 
 QUOTAS = [(1500, 150_000), (1, 1000)]
 """Thousandths of a processor, and microseconds of each tenth of a second; no kernel takes less than 1000."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import aiodocker
 import pytest
 
-from agents.container import container_config
 from agents.devices.cuda import Cuda
 from agents.devices.host import HostDevices
 from agents.devices.intrinsic import Cpu
 from agents.devices.topology import read_topology
-from agents.docker import DockerRuntime
-from agents.process import ProcessRuntime
+from agents.docker.container import container_config
+from agents.docker.runtime import DockerRuntime
+from agents.process.runtime import ProcessRuntime
 from agents.runtime import StartFailed, Task
 from tests.agents.nvml import Board, FakeNvml
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld, ProcessWorld

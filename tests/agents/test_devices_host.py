@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from agents.__main__ import profile_of
-from agents.device_watch import watch_devices
 from agents.devices import host as host_module
 from agents.devices.host import HostDevices, merged, take_stock
 from agents.devices.intrinsic import Cpu
@@ -24,7 +23,8 @@ from agents.devices.plugin import (
     NoSuchDevice,
     Offer,
 )
-from agents.fake import FakeRuntime
+from agents.devices.watch import watch_devices
+from agents.fake.runtime import FakeRuntime
 from agents.journal import JournalUnavailable
 from domain.slots import Slots
 from infra.settings import Settings

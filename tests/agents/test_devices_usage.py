@@ -13,7 +13,7 @@ from agents.devices.host import HostDevices
 from agents.devices.mock import Mock, MockFile
 from agents.devices.plugin import KernelUsage
 from agents.devices.usage import AsProcess, InContainer, read_stats
-from agents.process import ProcessRuntime
+from agents.process.runtime import ProcessRuntime
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld, ProcessWorld
 
 ID = "371db107749b"

@@ -9,8 +9,8 @@ from typing import Any, Final
 import aiodocker
 import pytest
 
-from agents.docker import DockerRuntime
-from agents.docker_commits import committed_config, config_alone
+from agents.docker.commits import committed_config, config_alone
+from agents.docker.runtime import DockerRuntime
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld
 
 BASE: Final[Mapping[str, Any]] = {

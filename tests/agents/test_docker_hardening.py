@@ -13,9 +13,9 @@ from typing import Any
 import aiodocker
 import pytest
 
-from agents.container import container_config
-from agents.injection import install
-from agents.kits import ssh_kit
+from agents.docker.container import container_config
+from agents.given.injection import install
+from agents.given.kits import ssh_kit
 from agents.runtime import Task
 from domain.placements import RuntimeClass
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld, ProcessWorld, cluster

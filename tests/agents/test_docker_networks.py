@@ -11,11 +11,11 @@ import aiodocker
 import pytest
 
 from agents.devices.plugin import Misconfigured
-from agents.docker import DockerRuntime
-from agents.networks import choice
-from agents.networks.choice import ENTRY_POINTS, Networks
-from agents.networks.host import HostNetwork
-from agents.networks.plugin import Attachment
+from agents.docker.networks import choice
+from agents.docker.networks.choice import ENTRY_POINTS, Networks
+from agents.docker.networks.host import HostNetwork
+from agents.docker.networks.plugin import Attachment
+from agents.docker.runtime import DockerRuntime
 from agents.runtime import StartFailed, Task, utc_now
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld, ProcessWorld, cluster
 

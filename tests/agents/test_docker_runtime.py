@@ -11,8 +11,8 @@ from pathlib import Path
 import aiodocker
 import pytest
 
-from agents.container import container_config
-from agents.docker import DockerRuntime
+from agents.docker.container import container_config
+from agents.docker.runtime import DockerRuntime
 from agents.runtime import ImageUnavailable, RuntimeUnavailable, StartFailed, utc_now
 from domain.placements import RuntimeClass
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.fake import FakeRuntime, Plan, plan
+from agents.fake.runtime import FakeRuntime, Plan, plan
 from agents.runtime import AlreadyEnded, ImageUnavailable, StartFailed
 from tests.agents.worlds import FakeWorld
 

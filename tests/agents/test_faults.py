@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import agents.__main__ as program
 from agents import daemon, fencing, minding, outbox
-from agents.fake import FakeRuntime
+from agents.fake.runtime import FakeRuntime
 from agents.journal import Journal, JournalUnavailable
 from agents.orders import FencedOut
 from domain.contexts import CONTEXTS

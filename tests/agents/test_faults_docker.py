@@ -13,8 +13,8 @@ from pathlib import Path
 import aiodocker
 import pytest
 
-from agents import docker_injection
-from agents.docker import DockerRuntime
+from agents.docker import injection as docker_injection
+from agents.docker.runtime import DockerRuntime
 from domain.messages import SessionId
 from domain.placements import StopKernel
 from domain.session.messages import TerminateSession

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agents import homes
 from agents.__main__ import _runtime as choose_runtime
 from agents.devices.host import HostDevices
 from agents.devices.plugin import Misconfigured
-from agents.homes import Homes
+from agents.given import homes
+from agents.given.homes import Homes
 from domain.messages import AgentId
 from infra.settings import Settings
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld

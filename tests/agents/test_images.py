@@ -9,15 +9,15 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from agents import image_orders
-from agents import images as agent_images
-from agents.fake import FakeRuntime
-from agents.fake_images import IMAGE_BYTES
-from agents.image_room import ImageRoom
-from agents.images import Images
+from agents.docker.references import canonical
+from agents.fake.images import IMAGE_BYTES
+from agents.fake.runtime import FakeRuntime
+from agents.given.outfits import OutfitRefused, OutfitUnavailable
+from agents.images import keeping as agent_images
+from agents.images import orders as image_orders
+from agents.images.keeping import Images
+from agents.images.room import ImageRoom
 from agents.journal import Journal, Stage
-from agents.outfits import OutfitRefused, OutfitUnavailable
-from agents.references import canonical
 from agents.runtime import Account, ImageHere, RuntimeUnavailable, no_progress
 from domain.directory.messages import COMMANDS
 from domain.directory.messages.images import ReportAgentImages

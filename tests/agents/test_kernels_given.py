@@ -13,8 +13,9 @@ from pathlib import Path
 import aiodocker
 import pytest
 
-from agents import container_users, kits
-from agents.docker import DockerRuntime
+from agents.docker import users as container_users
+from agents.docker.runtime import DockerRuntime
+from agents.given import kits
 from agents.runtime import Runtime, Task
 from domain.messages import AgentId, KernelId
 from domain.outfits import Outfit

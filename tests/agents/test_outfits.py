@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from agents import minding
-from agents.fake import FakeRuntime
-from agents.outfits import OutfitUnavailable, asking
+from agents.fake.runtime import FakeRuntime
+from agents.given.outfits import OutfitUnavailable, asking
 from agents.runtime import Account, Running, Task
 from domain.messages import KernelId, SessionId
 from domain.session.messages import TerminateSession

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agents.container import container_config
-from agents.networks.choice import Networks
+from agents.docker.container import container_config
+from agents.docker.networks.choice import Networks
 from agents.runtime import Task
 from tests.agents.engines import Engine, bare, lacking, swarm
 from tests.agents.worlds import DOCKER_SOCKET, ProcessWorld, cluster

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.cpu_groups import find_cpu_groups
 from agents.devices.plugin import Grant
-from agents.keepers import run_keeper
-from agents.process import ProcessRuntime
+from agents.process.cpu_groups import find_cpu_groups
+from agents.process.keepers import run_keeper
+from agents.process.runtime import ProcessRuntime
 from agents.runtime import Ended, Task, utc_now
 from tests.agents.worlds import LOG_BYTES_MAX, ProcessWorld
 
@@ -56,7 +56,7 @@ AGENT = """
 import json, os, signal, sys
 from pathlib import Path
 import uvloop
-from agents.process import ProcessRuntime
+from agents.process.runtime import ProcessRuntime
 from agents.runtime import Task
 
 async def main(folder, task):

@@ -7,10 +7,10 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from agents import pulling
-from agents.fake import FakeRuntime
+from agents.fake.runtime import FakeRuntime
+from agents.images import pulling
+from agents.images.pulling import AutoPull, Pulling
 from agents.journal import Journal
-from agents.pulling import AutoPull, Pulling
 from agents.runtime import Account, ImageHere, ImageUnavailable
 from domain.telemetry import PullProgress
 from infra.log import LogUnavailable

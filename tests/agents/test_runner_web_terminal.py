@@ -12,7 +12,7 @@ import aiohttp
 import httpx
 import pytest
 
-from agents.injection import SOURCE, install
+from agents.given.injection import SOURCE, install
 from tests.agents.runners import Refused, running, until
 
 VENDORED = {

@@ -18,11 +18,11 @@ import aiodocker
 import httpx
 import pytest
 
-from agents import injection
-from agents.belongings import resource_text
-from agents.docker import DockerRuntime
-from agents.docker_looks import LOOK_LABEL
-from agents.injection import Places, answered, install, runner_command
+from agents.docker.looks import LOOK_LABEL
+from agents.docker.runtime import DockerRuntime
+from agents.given import injection
+from agents.given.belongings import resource_text
+from agents.given.injection import Places, answered, install, runner_command
 from agents.runtime import Runtime, Task, utc_now
 from tests.agents.runners import Client, Outcome, Refused
 from tests.agents.worlds import DOCKER_SOCKET, DockerWorld, World
@@ -281,7 +281,7 @@ async def image_of(world: DockerWorld, script: str, labels: dict[str, str] | Non
 @pytest.fixture
 def no_kit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent's own Python cannot be brought along."""
-    monkeypatch.setattr("agents.docker_injection.python_kit", lambda _: None)
+    monkeypatch.setattr("agents.docker.injection.python_kit", lambda _: None)
 
 
 @pytest.mark.docker
@@ -371,7 +371,7 @@ async def test_where_the_daemon_does_not_see_the_agents_files_kernels_run_withou
     containers: tuple[DockerWorld, DockerRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, runtime = containers
-    monkeypatch.setattr("agents.docker_injection.install", lambda _: Path("/elsewhere/runner-1"))
+    monkeypatch.setattr("agents.docker.injection.install", lambda _: Path("/elsewhere/runner-1"))
     for _ in range(2):
         task = world.task("exit 6")
         await runtime.start(task)

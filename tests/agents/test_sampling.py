@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from agents.devices.host import HostDevices
 from agents.devices.host_usage import HostReading, busy_percents, read_host
 from agents.devices.mock import Mock, MockFile
-from agents.exporting import Measured
-from agents.fake import FakeRuntime
+from agents.door.uses import Uses
+from agents.fake.runtime import FakeRuntime
 from agents.journal import Journal
+from agents.measuring.exporting import Measured
+from agents.measuring.sampling import Sampler
 from agents.runtime import Runtime, Task
-from agents.sampling import Sampler
-from agents.uses import Uses
 from domain.messages import AccessKey, AgentId, KernelId, SessionId
 from domain.placements import StartKernel
 from domain.telemetry import TELEMETRY, DeviceSample, KernelSample, KernelSamples, used_percents

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
-from agents import relaying, serving
-from agents.fake import FakeRuntime
-from agents.serving import kernel_routes
-from agents.uses import Uses
+from agents.door import relaying, serving
+from agents.door.serving import kernel_routes
+from agents.door.uses import Uses
+from agents.fake.runtime import FakeRuntime
 from domain.messages import AgentId, KernelId
 from infra.secrets import internal_token
 from infra.settings import Settings

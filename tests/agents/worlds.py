@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import aiodocker
 
-from agents.docker import DockerRuntime
-from agents.fake import FakeRuntime
-from agents.process import ProcessRuntime
+from agents.docker.runtime import DockerRuntime
+from agents.fake.runtime import FakeRuntime
+from agents.process.runtime import ProcessRuntime
 from agents.runtime import ImageHere, Runtime, Task
 from domain.messages import AgentId, KernelId
 from domain.placements import Peer

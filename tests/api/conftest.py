@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from api import internal
+from api.hosts import routes as internal
 from tests.api.admin import AdminWorld
 from tests.api.kernels import Kernels
 from tests.api.world import World

@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonschema_rs import Draft202012Validator
 
-from api.asyncapi import asyncapi
+from api.http.asyncapi import asyncapi
 from infra.settings import Settings
 
 Frames = Draft202012Validator

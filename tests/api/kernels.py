@@ -11,9 +11,9 @@ import httpx
 import orjson
 from aiohttp import web
 
-from agents.fake import FakeRuntime
-from agents.serving import kernel_routes
-from agents.uses import Uses
+from agents.door.serving import kernel_routes
+from agents.door.uses import Uses
+from agents.fake.runtime import FakeRuntime
 from infra.signing import KeypairAuth
 from tests.agents.runners import Runner
 from tests.api.frames import Frames, frames_of

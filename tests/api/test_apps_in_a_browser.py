@@ -70,7 +70,7 @@ async def session(tmp_path_factory: pytest.TempPathFactory, unused_tcp_port_fact
         home = kernels.runners.of_kernel[opened.session_id].home
         await asyncio.to_thread((home / "first.ipynb").write_text, json.dumps(NOTEBOOK))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("api.images.INTRINSIC", {"ttyd": terminal})
+            patch.setattr("api.sessions.images.INTRINSIC", {"ttyd": terminal})
             yield opened
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from api.auth import Caller, Gate, Signed
-from api.problems import Problem
+from api.access.auth import Caller, Gate, Signed
+from api.http.problems import Problem
 from domain.contexts import CONTEXTS
 from domain.directory.messages.common import UserId
 from domain.directory.messages.keypairs import KeypairChanges, ModifyKeypair

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import pytest
 
-from api.asyncapi import members
-from api.authority import RULES, authorize, may_act_for, sight
+from api.access.authority import RULES, authorize, may_act_for, sight
 from api.commands import GivenByPeople
-from api.problems import Problem
+from api.http.asyncapi import members
+from api.http.problems import Problem
 from domain.contexts import CONTEXTS
 from domain.directory.messages import DirectoryCommands
 from domain.directory.messages.common import DirectoryCommand, UserId

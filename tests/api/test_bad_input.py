@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.problems import from_error
-from api.session_requests import NewSession, parse_new_session
+from api.http.problems import from_error
+from api.sessions.requests import NewSession, parse_new_session
 from tests.api.test_sessions import RECORDED
 from tests.api.world import World
 

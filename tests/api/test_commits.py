@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from agents.fake import FakeRuntime
+from agents.fake.runtime import FakeRuntime
 from agents.runtime import CommitFailed
-from api.commits import reference_of
+from api.sessions.commits import reference_of
 from domain.directory.images import OWNER_LABEL
 from tests.api.listening import listening
 from tests.api.neighbours import client_of, move_in

@@ -7,7 +7,7 @@ import httpx
 import pyotp
 import pytest
 
-from api import signin
+from api.access import signin
 from domain.directory.messages.common import UserId
 from infra.signing import KeypairAuth
 from tests.api.test_signin import HASH, PASSWORD, command, everything_in
@@ -82,7 +82,7 @@ async def test_who_uses_one_time_passwords_needs_one_and_each_serves_once(
     async with ada.client() as client:
         totp = pyotp.TOTP((await client.post("/totp")).json()["totp_key"])
         at = now()
-        monkeypatch.setattr("api.otp_routes.now", lambda: at)
+        monkeypatch.setattr("api.accounts.otp.now", lambda: at)
         monkeypatch.setattr(signin, "now", lambda: at)
         assert (await client.post("/totp/verify", json={"otp": totp.at(at)})).status_code == 200
     assert (await asked(ada)).json()["data"]["details"] == "OTP not provided"

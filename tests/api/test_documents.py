@@ -7,9 +7,9 @@ import pytest
 from fastapi.routing import APIWebSocketRoute
 
 from api.app import _ROUTES
-from api.asyncapi import asyncapi, members
 from api.commands import GivenByPeople
-from api.session_requests import NewSession
+from api.http.asyncapi import asyncapi, members
+from api.sessions.requests import NewSession
 from domain.contexts import CONTEXTS
 from infra.settings import Settings
 from infra.topics import all_topics

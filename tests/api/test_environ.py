@@ -8,9 +8,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from agents.fake import FakeRuntime
+from agents.fake.runtime import FakeRuntime
 from agents.runtime import Running, Task
-from api.environ import BYTES_MAX, SCRIPT_BYTES_MAX
+from api.sessions.environ import BYTES_MAX, SCRIPT_BYTES_MAX
 from domain.messages import KernelId, SessionId
 from domain.outfits import VARIABLES_MAX
 from infra.keyring import Keyring

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api import live, streams
+from api.sessions import live, streams
 from infra.log import Position
 from tests.api.holding import Held
 from tests.api.listening import Heard, listening

@@ -15,7 +15,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from api import multipart
+from api.http import multipart
 from api.kernels import files
 from api.kernels.failures import failed
 from api.kernels.runner import Runner

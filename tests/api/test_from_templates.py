@@ -6,9 +6,9 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from api.from_templates import merged
-from api.problems import Problem
-from api.template_schema import Task
+from api.accounts.template_schema import Task
+from api.http.problems import Problem
+from api.sessions.from_templates import merged
 from tests.api.test_templates import new
 from tests.api.world import World
 

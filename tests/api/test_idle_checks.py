@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.idle_checks import Situation, idle_checks
+from api.sessions.idle_checks import Situation, idle_checks
 from domain.session.idling import UtilisationRule
 from domain.session.status import SessionType
 

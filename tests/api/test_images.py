@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from api.images import Asked, Fields, chosen
-from api.problems import Problem
+from api.http.problems import Problem
+from api.sessions.images import Asked, Fields, chosen
 from domain.directory.images import OWNER_LABEL
 from domain.directory.messages.common import UserId
 from domain.directory.messages.images import ImageFacts

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.ratelimit import BUCKET_SECONDS, WINDOW_SECONDS, Kind, Limiter, Standing
-from api.visitors import Visitors, counted_as
+from api.access.ratelimit import BUCKET_SECONDS, WINDOW_SECONDS, Kind, Limiter, Standing
+from api.access.visitors import Visitors, counted_as
 from infra import request_counts
 from infra.postgres import Pool, Unavailable
 from infra.request_counts import Count, Exchanged, MemoryCounts, PostgresCounts, RequestCounts
@@ -113,7 +113,7 @@ def test_callers_are_counted_apart() -> None:
 
 
 def test_a_flood_of_addresses_is_forgotten_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.ratelimit._CALLERS_MAX", 10)
+    monkeypatch.setattr("api.access.ratelimit._CALLERS_MAX", 10)
     limiter = Limiter(MemoryCounts(), Clock())
     limiter.hit(KEY, "AK", 1)
     for number in range(100):
@@ -164,7 +164,7 @@ async def test_old_buckets_are_deleted() -> None:
 
 async def test_two_processes_share_one_table(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a real Postgres: totals are exact, also when everybody exchanges at once and changes come in pages."""
-    monkeypatch.setattr("api.ratelimit.PAGE", 7)
+    monkeypatch.setattr("api.access.ratelimit.PAGE", 7)
     monkeypatch.setattr(request_counts, "PAGE", 7)
     clock, counts = Clock(), PostgresCounts(pool)
     limiters = [Limiter(counts, clock) for _ in range(4)]

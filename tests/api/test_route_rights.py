@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from api.app import _ROUTES
-from api.sockets import UPGRADE
+from api.http.sockets import UPGRADE
 from tests.api.admin import HOME, AdminWorld, access_key, email
 from tests.api.kernels import HANDSHAKE
 from tests.whole import AGENT, an_id

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from api.environ import SCRIPT_BYTES_MAX, about_script
+from api.sessions.environ import SCRIPT_BYTES_MAX, about_script
 from domain.directory.messages.images import LOCAL, ImageFacts, RegisterImage
 from domain.directory.messages.tenants import ModifyDomain
 from domain.messages import SessionId

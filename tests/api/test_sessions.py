@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.images import shown_services
+from api.sessions.images import shown_services
 from domain.directory.state import Directory
 from infra.log import Position
 from tests.api.world import KEYS, World

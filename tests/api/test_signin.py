@@ -16,9 +16,9 @@ import pytest
 import structlog
 from argon2 import PasswordHasher
 
-from api import otp, passwords, signin
-from api.problems import Problem
-from api.signin import COOKIE
+from api.access import otp, passwords, signin
+from api.access.signin import COOKIE
+from api.http.problems import Problem
 from domain.directory.deciding.signing_in import FAILURES_MAX
 from domain.directory.messages.common import UserId
 from domain.messages import AccessKey, SessionId
@@ -451,7 +451,7 @@ async def test_a_password_that_must_be_changed_can_be_changed_by_it_and_by_nothi
 async def test_one_time_passwords_from_the_offer_to_the_end(browsers: World, monkeypatch: pytest.MonkeyPatch) -> None:
     at = datetime.now(UTC)
     monkeypatch.setattr(signin, "now", lambda: at)
-    monkeypatch.setattr("api.otp_routes.now", lambda: at)
+    monkeypatch.setattr("api.accounts.otp.now", lambda: at)
     async with browsers.client() as ada, browsers.anonymous() as browser, another_process(browsers) as elsewhere:
         offer = (await ada.post("/totp")).json()
         totp = pyotp.parse_uri(offer["totp_uri"])

@@ -10,10 +10,10 @@ import httpx
 import pytest
 import structlog
 
-from api import sockets
-from api.problems import Problem
-from api.signin import COOKIE
-from api.sockets import MESSAGE_BYTES_MAX, Socket
+from api.access.signin import COOKIE
+from api.http import sockets
+from api.http.problems import Problem
+from api.http.sockets import MESSAGE_BYTES_MAX, Socket
 from tests.api.kernels import Denied, Kernels, Line, line, printed
 from tests.api.test_signin import HASH, command, login
 from tests.api.world import World

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from api import live, outcomes, tail
+from api import outcomes, tail
+from api.sessions import live
 from infra.log import LogUnavailable, Partition, Reader, Record
 from infra.memory_log import MemoryLog
 from tests.api.listening import listening

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.problems import Problem
-from api.template_schema import drafts
+from api.accounts.template_schema import drafts
+from api.http.problems import Problem
 from domain.directory.messages.personal import TemplateKind
 from tests.api.neighbours import client_of, move_in
 from tests.api.world import World

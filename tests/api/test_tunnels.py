@@ -13,7 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from api.images import INTRINSIC
+from api.sessions.images import INTRINSIC
 from domain.directory.messages.images import AliasImage, CreateRegistry, ImageFacts, RegisterImage, RegistrySpec
 from domain.directory.messages.tenants import ModifyDomain
 from tests.api.kernels import Denied, Kernels, Line, line

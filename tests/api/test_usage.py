@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from psycopg.types.json import Jsonb
 
-from api import usage
+from api.cluster import usage
 from tests.api.admin import AWAY, HOME, AdminWorld, access_key, session_id
 from tests.whole import now
 

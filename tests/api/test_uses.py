@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from api.uses import EVERY_SECONDS, Uses
+from api.access.uses import EVERY_SECONDS, Uses
 from infra.keypair_uses import KeypairUses, MemoryUses, PostgresUses, Use
 from infra.postgres import Pool, Unavailable, connection
 from tests.api.admin import AdminWorld, access_key

@@ -7,8 +7,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.asyncapi import members
 from api.commands import GivenByPeople
+from api.http.asyncapi import members
 from domain.contexts import CONTEXTS
 from tests.api.holding import Held
 from tests.api.test_sessions import RECORDED

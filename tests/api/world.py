@@ -12,9 +12,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import Outside, Servers, make_app
-from api.deps import Services
+from api.http.deps import Services
+from api.http.sockets import MESSAGE_BYTES_MAX
 from api.known import Known
-from api.sockets import MESSAGE_BYTES_MAX
 from domain.contexts import CONTEXTS
 from domain.directory.messages.common import DirectoryCommand, UserId
 from domain.directory.messages.groups import CreateResourceGroup

@@ -61,7 +61,7 @@ async def test_an_agent_that_starts_what_it_started_before_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Journal, "started", lambda *_: None)  # the agent never notes that something runs,
-    monkeypatch.setattr("agents.fake._read", lambda _: [])  # and its runtime knows nothing of before
+    monkeypatch.setattr("agents.fake.runtime._read", lambda _: [])  # and its runtime knows nothing of before
     whole = Whole(tmp_path)
     async with whole.shards():
         await whole.admit()

@@ -7,7 +7,7 @@ import pytest
 from starlette.routing import Match
 
 from api.app import _ROUTES
-from api.wire import enter
+from api.http.wire import enter
 
 pytestmark = pytest.mark.cluster
 

@@ -1,6 +1,6 @@
 """Registries, images and aliases: what is there, what a name means, and what an image lets sessions have."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -53,8 +53,10 @@ registered = nobody.and_when(create_registry(), register(), register(TORCH))
 aliased = registered.and_when(alias(), alias("snake"))
 
 
-def means(name: str, state: Directory, architecture: str = "x86_64", **more: tuple[str, ...]) -> str | None:
-    image = state.resolve_image(name, architecture, **more)
+def means(
+    name: str, state: Directory, architecture: str = "x86_64", registries: Sequence[str] | None = None
+) -> str | None:
+    image = state.resolve_image(name, architecture, registries)
     return None if image is None else image.reference
 
 

@@ -11,8 +11,8 @@ import aiodocker
 import httpx
 import pytest
 
-from agents.docker import DockerRuntime
-from agents.docker_commits import config_alone, image_archive
+from agents.docker.commits import config_alone, image_archive
+from agents.docker.runtime import DockerRuntime
 from agents.runtime import Account, ImageUnavailable, PushFailed, no_progress
 from domain.directory.messages.images import CreateRegistry, RegistrySpec
 from domain.directory.messages.tasks import TaskEnd

@@ -7,6 +7,7 @@ from typing import Any
 
 import strawberry
 
+from api.access.secrets import sealed_for_registry
 from api.graphql.asking import Asking, Info
 from api.graphql.images.inputs import (
     CreateContainerRegistryInput,
@@ -20,8 +21,7 @@ from api.graphql.images.inputs import (
 )
 from api.graphql.images.payloads import ContainerRegistryDone, TaskDone
 from api.graphql.payloads import Done, done
-from api.problems import Problem
-from api.secrets import sealed_for_registry
+from api.http.problems import Problem
 from api.writing import now
 from domain.directory.messages.images import (
     AliasImage,

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Sequence
 
-from api.authority import sees_project
+from api.access.authority import sees_project
 from api.graphql.asking import Asking
 from api.graphql.images.types import ContainerRegistry, Image
-from api.problems import Problem
+from api.http.problems import Problem
 from domain.directory.images import Image as KnownImage
 from domain.directory.state import Project
 from domain.messages import ProjectId

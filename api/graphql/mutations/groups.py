@@ -4,6 +4,7 @@ from typing import Any
 
 import strawberry
 
+from api.access.secrets import sealed
 from api.graphql.asking import Asking, Info
 from api.graphql.inputs import (
     CreateGroupInput,
@@ -21,7 +22,6 @@ from api.graphql.payloads import (
     done,
 )
 from api.graphql.scalars import UUID
-from api.secrets import sealed
 from api.writing import now
 from domain.directory.messages.groups import (
     CreatePreset,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import strawberry
 
-from api.authority import sees_project
+from api.access.authority import sees_project
 from api.graphql.asking import Asking, Info
 from api.graphql.inputs import (
     DomainInput,

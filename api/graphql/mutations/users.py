@@ -3,6 +3,8 @@
 import strawberry
 from strawberry import UNSET
 
+from api.access.making import new_keypair
+from api.access.passwords import LENGTH_MAX, hashed
 from api.graphql.asking import Asking, Info
 from api.graphql.inputs import (
     KeypairInput,
@@ -22,8 +24,6 @@ from api.graphql.payloads import (
     UserDone,
     done,
 )
-from api.making import new_keypair
-from api.passwords import LENGTH_MAX, hashed
 from api.writing import now
 from domain.directory.messages.common import UserId
 from domain.directory.messages.keypairs import (

@@ -31,7 +31,7 @@ PARTIAL = ConfigDict(extra="forbid")
 
 class DirectoryCommand(Command):
     by_users: ClassVar[bool] = True
-    """People may send it; which ones is the api's to say (`api.authority`)."""
+    """People may send it; which ones is the api's to say (`api.access.authority`)."""
 
     @property
     def key(self) -> str:

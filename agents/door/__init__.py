@@ -1,0 +1,1 @@
+"""Where the api comes in on behalf of users."""

@@ -1,0 +1,1 @@
+"""Kernels that only seem to run."""

@@ -1,0 +1,1 @@
+"""What kernels are given when they start, whatever runs them."""

@@ -1,0 +1,1 @@
+"""What kernels, devices and the host use."""

@@ -1,0 +1,1 @@
+"""What there is for everybody, and who looks after it."""

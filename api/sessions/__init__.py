@@ -1,0 +1,1 @@
+"""Sessions, as clients ask for them and follow them."""
