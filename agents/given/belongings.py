@@ -15,6 +15,7 @@ Only the kernel's user may read what is secret, and it is deleted with the incar
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,16 +105,14 @@ def _given(outfit: Outfit) -> Iterator[_File]:
 
 
 def _write(path: Path, file: _File, owner: tuple[int, int] | None) -> None:
-    """In place of what was there before: a kernel that runs may be reading it."""
-    draft = path.with_name(f"{path.name}.draft")
-    draft.unlink(missing_ok=True)
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """In place of what was there before: a kernel that runs may be reading it, and another start be writing it."""
+    handle, draft = tempfile.mkstemp(prefix=path.name, suffix=".draft", dir=path.parent)
     with open(handle, "wb") as written:
         written.write(file.text.encode())
         os.fchmod(handle, file.mode)
         if owner is not None:
             os.fchown(handle, *owner)
-    draft.replace(path)
+    os.replace(draft, path)
 
 
 def resource_text(task: Task) -> str:

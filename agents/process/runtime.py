@@ -128,7 +128,10 @@ class ProcessRuntime:
                 runner = await self._injection.find(uid)
                 if runner is None and task.outfit.bootstrap_script is not None:
                     raise StartFailed("no Python of this host can run a bootstrap script for a kernel")
-                environ = await asyncio.to_thread(self._write_task, record, task, granted, uid, runner)
+                try:
+                    environ = await asyncio.to_thread(self._write_task, record, task, granted, uid, runner)
+                except OSError as error:
+                    raise StartFailed(f"the kernel's files cannot be made: {error}") from error
                 answer = await run_keeper(record, environ)
                 if answer.startswith("running ") and (running := _running(record)):
                     return running
