@@ -17,14 +17,16 @@ import agents.__main__ as program
 from agents import daemon, fencing, minding, outbox
 from agents.fake.runtime import FakeRuntime
 from agents.journal import Journal, JournalUnavailable
-from agents.orders import FencedOut
+from agents.orders import FencedOut, Orders
 from domain.contexts import CONTEXTS
 from domain.messages import Cell, KernelId, SessionId
 from domain.placements import AdmitAgent
 from domain.session.messages import RestartSession, TerminateSession
 from domain.session.status import SessionStatus
 from domain.telemetry import Heartbeat
+from infra.envelope import Cause, record_of
 from infra.log import LogUnavailable, NewRecord, Partition, Reader, Record, Writer
+from infra.topics import PLACEMENTS, partition_of
 from tests.whole import AGENT, OWNER, Whole, now
 from workers.watching import Known, Watch
 
@@ -203,6 +205,15 @@ async def test_an_agent_begins_nothing_before_it_is_admitted(tmp_path: Path) -> 
             assert session not in {kernel.kernel_id for kernel in await runtime.list()}
             async with whole.shards(scheduler):
                 await whole.until(session, "SessionAdvanced", SessionStatus.RUNNING)
+
+
+async def test_an_agent_that_waits_to_be_admitted_ends_when_a_later_one_is(whole: Whole) -> None:
+    place = partition_of(whole.settings, PLACEMENTS, AGENT)
+    later = AdmitAgent(at=now(), agent_id=AGENT, incarnation=8, journal=2)
+    await whole.log.append([record_of(later, "admitted", "test", Cause("test", "c", "c"), place, later.key)])
+    async with whole.log.reader({place: 0}) as reader:
+        with pytest.raises(FencedOut):
+            await Orders(whole.log, place, AGENT).until_admitted(reader, 7, 1, is_certain=True)
 
 
 def test_an_agent_that_was_replaced_ends_with_a_code_that_says_not_to_start_it_again(

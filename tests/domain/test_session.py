@@ -206,6 +206,13 @@ def test_only_the_main_kernel_of_a_batch_session_runs_its_command() -> None:
     assert commands == [("/bin/sh", "-c", "true"), None]
 
 
+def test_the_ports_that_are_to_listen_are_the_main_kernels() -> None:
+    spec = INTERACTIVE.model_copy(update={"preopen_ports": (8090,)})
+    outcome = admitted.and_when(request(spec, kernels=2)).when(place(A1, A1))
+    ports = [send.message.preopen_ports for send in outcome.sends if isinstance(send.message, StartKernel)]
+    assert ports == [(8090,), ()]
+
+
 def test_kernels_of_a_multi_node_session_may_be_apart_and_know_each_other() -> None:
     spec = INTERACTIVE.model_copy(update={"cluster_mode": ClusterMode.MULTI_NODE})
     asked = admitted.when(request(spec, kernels=2))

@@ -4,6 +4,7 @@ import pytest
 
 from domain.context import PLACEMENTS, Alarm, Send
 from domain.directory.images import OWNER_LABEL
+from domain.directory.messages.common import UserId
 from domain.directory.messages.images import ImageRegistered
 from domain.directory.messages.tasks import (
     TASK_KEPT_SECONDS,
@@ -159,6 +160,13 @@ def test_an_image_that_was_made_is_registered_with_whose_it_is() -> None:
     done.then_types(ImageRegistered, TaskProgressed, TaskEnded)
     image = done.after.images[COMMITTED, "x86_64"]
     assert (image.owner, image.registry, image.facts.labels["a"]) == ("u1", "local", "b")
+
+
+def test_what_was_made_of_a_session_is_there_for_its_user_alone_whatever_registries_he_may_use() -> None:
+    directory = committing.when(ends(agent_id=A1, image=local(COMMITTED))).after
+    for registries in ((), ("local",)):
+        assert directory.resolve_image(COMMITTED, "x86_64", registries, UserId("u1")) is not None
+        assert directory.resolve_image(COMMITTED, "x86_64", registries, UserId("u2")) is None
 
 
 def test_only_the_image_that_was_ordered_is_registered() -> None:
