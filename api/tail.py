@@ -11,6 +11,7 @@ from typing import Final, cast
 
 import structlog
 
+from api.hosts.placed import Placed
 from api.outcomes import Outcomes
 from api.sessions.live import Live
 from domain.contexts import CONTEXTS
@@ -37,6 +38,7 @@ class Tail:
         self.directory = Directory()
         self.outcomes = Outcomes()
         self.live = Live()
+        self.placed = Placed()
         self.started = asyncio.Event()
         self.healthy = False
         self._settings = settings
@@ -147,6 +149,7 @@ class Tail:
             self._learn(record, headers)
         elif record.partition.topic == self._session_topic:
             self.live.take(record, headers)
+            self.placed.take(record, headers)
         if "ce_commandoffset" in headers:
             self.outcomes.take(context, record, headers)
 

@@ -27,6 +27,9 @@ async def require_kernel(
     """Raises `Problem` (403) unless the kernel is placed there, and is that session's, and that its owner's."""
 
     async def placed() -> bool:
+        if (seen := all_.tail.placed.session(session_id)) is not None:
+            told = (question.owner, question.image, question.project_id, agent_id)
+            return told == (seen.owner, seen.image, seen.project_id, seen.kernels.get(kernel_id))
         found = await all_.known.detail(question.owner, session_id)
         if found is None:
             return False

@@ -142,11 +142,15 @@ async def _looked_after(client: httpx.AsyncClient, here: Installation) -> int:
     return int(float(lines[0].split()[1])) if lines else 0
 
 
+async def _ids(socket: Path) -> list[str]:
+    """The containers of the agent's kernels."""
+    label = f"label=ai.refold.deployment=refold-{_AGENT}"
+    return (await docker(socket, "ps", "-q", "--no-trunc", "--filter", label)).split()
+
+
 async def _running(socket: Path) -> set[str]:
     """Container and process of each of the agent's kernels: another process is another start."""
-    ids = (
-        await docker(socket, "ps", "-q", "--no-trunc", "--filter", f"label=ai.refold.deployment=refold-{_AGENT}")
-    ).split()
+    ids = await _ids(socket)
     told = await docker(socket, "inspect", "--format", "{{.Id}} {{.State.Pid}}", *ids) if ids else ""
     return set(told.splitlines())
 
@@ -154,6 +158,6 @@ async def _running(socket: Path) -> set[str]:
 async def _until_empty(socket: Path) -> None:
     async with asyncio.timeout(_PATIENCE_SECONDS):
         while True:
-            if not await _running(socket):
+            if not await _ids(socket):
                 return
             await asyncio.sleep(0.5)
