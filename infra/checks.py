@@ -35,8 +35,9 @@ STATIC_CHECKS = {
     "mypy": (*PYTHON, "mypy"),
     "lint-imports": (str(BIN / "lint-imports"),),
 }
-SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder")
-"""Each file in one process, because its tests share what they have started; the long ones come early."""
+SIDE_BY_SIDE = ("-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadfile", "--no-loadscope-reorder")
+"""Each file in one process, because its tests share what they have started; the long ones come early. One process more
+than there are processors: many tests wait for others."""
 BROWSER = {"chromium": "chromium"}
 """What Debian packages of it; tests that open pages skip where it is missing."""
 NEEDS_NO_SERVER = "not cluster and not docker and not chaos"

@@ -5,6 +5,7 @@ group have children with controllers only if it holds no processes itself, so th
 them; and only one that was given to it whole (systemd: `Delegate=yes`) lets it do that.
 """
 
+import asyncio
 import os
 import zlib
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 _LEAF: Final = "refold-agent"
 _PERIOD_USEC: Final = 100_000  # the kernel's default
 _QUOTA_USEC_MIN: Final = 1000  # of a period; less is refused
+_DYING_SECONDS: Final = 0.01
+_DYING_SECONDS_MAX: Final = 2.0
 
 
 class CpuGroups:
@@ -50,6 +53,15 @@ class CpuGroups:
         """Quiet where it is not there, or still in use."""
         with suppress(OSError):
             self._group(kernel_id, incarnation).rmdir()
+
+    async def removed(self, kernel_id: str, incarnation: int) -> None:
+        """What was just killed is still in it for a moment; for that long it is tried again."""
+        self.remove(kernel_id, incarnation)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DYING_SECONDS_MAX):
+                while self.is_there(kernel_id, incarnation):
+                    await asyncio.sleep(_DYING_SECONDS)
+                    self.remove(kernel_id, incarnation)
 
     def is_there(self, kernel_id: str, incarnation: int) -> bool:
         """Whether one was made, and not removed since."""

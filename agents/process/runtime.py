@@ -182,10 +182,10 @@ class ProcessRuntime:
             shutil.rmtree(record, ignore_errors=True)
             with suppress(OSError):
                 record.parent.rmdir()
-            if self._cpu_groups is not None:
-                self._cpu_groups.remove(kernel_id, incarnation)
             self._injection.sockets.remove(kernel_id, incarnation)
             belongings.forget(self._scratch / kernel_id / "config", incarnation)
+            if self._cpu_groups is not None:
+                await self._cpu_groups.removed(kernel_id, incarnation)
 
     async def capabilities(self) -> Sequence[str]:
         """Cluster sessions: their kernels are where their hosts are."""

@@ -1,10 +1,11 @@
 """Which control groups an agent makes for its kernels, on hosts of either version."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from agents.process.cpu_groups import find_cpu_groups
+from agents.process.cpu_groups import CpuGroups, find_cpu_groups
 
 QUOTAS = [(1500, 150_000), (1, 1000)]
 """Thousandths of a processor, and microseconds of each tenth of a second; no kernel takes less than 1000."""
@@ -71,3 +72,13 @@ def test_agents_of_one_host_do_not_share_groups_and_no_share_needs_none(tmp_path
     assert second is not None
     assert first.make("k-1", 1, 0) is None
     assert first.make("k-1", 1, 1000) != second.make("k-1", 1, 1000)
+
+
+async def test_a_group_in_which_somebody_is_still_dying_is_removed_a_moment_later(tmp_path: Path) -> None:
+    groups = CpuGroups(tmp_path, "ours", is_version_2=False)
+    dying = tmp_path / "ours-k1-1" / "somebody"  # a full folder cannot be removed, nor a group in use
+    dying.parent.mkdir()
+    dying.touch()
+    asyncio.get_running_loop().call_later(0.05, dying.unlink)
+    await groups.removed("k1", 1)
+    assert not groups.is_there("k1", 1)
