@@ -18,7 +18,7 @@ from domain.outfits import Question
 _LOOK_SECONDS: Final = 0.01
 _LOOK_SECONDS_MAX: Final = 0.2
 
-_log = structlog.get_logger("api.hosts.routes")
+_log = structlog.get_logger("api.hosts.rights")
 
 
 async def require_kernel(

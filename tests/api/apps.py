@@ -13,15 +13,10 @@ import httpx
 from api.proxy.app import make_proxy
 from api.proxy.listening import Apps
 from domain.directory.messages.groups import ModifyResourceGroup, ResourceGroupChanges
-from domain.directory.messages.images import AliasImage, CreateRegistry, ImageFacts, RegisterImage, RegistrySpec
-from domain.directory.messages.tenants import ModifyDomain
 from tests.api.kernels import Kernels
-from tests.api.test_sessions import RECORDED
+from tests.api.served import give_services
 from tests.api.world import World, serving
 from tests.whole import now
-
-HUB = "cr.example.org"
-IMAGE = f"{HUB}/stable/served:1"
 
 SERVER = """
 import asyncio, json, os, sys
@@ -160,17 +155,7 @@ async def web_session(
     """Apps are started when they are wanted. `definitions`: of others that may have the port, by name."""
     others = "".join(f",{name}:http:{port}" for name in definitions)
     labels = {"ai.backend.service-ports": f"web:http:{port},shell:pty:3000,plain:tcp:{port}{others}"}
-    world, facts = kernels.world, ImageFacts(registry=HUB, labels=labels)
-    for command in (
-        CreateRegistry(at=now(), name=HUB, spec=RegistrySpec(url=f"https://{HUB}")),
-        ModifyDomain.model_validate({"at": now(), "name": "default", "changes": {"allowed_docker_registries": [HUB]}}),
-        RegisterImage(at=now(), reference=IMAGE, facts=facts),
-        AliasImage(at=now(), alias=RECORDED["image"], reference=IMAGE),
-    ):
-        await world.whole.give("directory", command)
-    async with asyncio.timeout(10):
-        while world.services.tail.directory.resolve_image(RECORDED["image"], "x86_64", [HUB]) is None:
-            await asyncio.sleep(0.01)
+    await give_services(kernels.world, labels)
     arguments = ("--service-defs", str(_written(folder, definitions)), "--web-terminal", "127.0.0.1")
     session_id = await kernels.session("mysess", *arguments)
     yield WebSession(kernels, session_id, port)

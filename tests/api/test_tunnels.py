@@ -14,14 +14,10 @@ import aiohttp
 import pytest
 
 from api.sessions.images import INTRINSIC
-from domain.directory.messages.images import AliasImage, CreateRegistry, ImageFacts, RegisterImage, RegistrySpec
-from domain.directory.messages.tenants import ModifyDomain
 from tests.api.kernels import Denied, Kernels, Line, line
+from tests.api.served import give_services
 from tests.api.test_sessions import RECORDED
-from tests.whole import now
 
-HUB = "cr.example.org"
-IMAGE = f"{HUB}/stable/served:1"
 DEFINED = {"allowed_arguments": ["--level"], "allowed_envs": ["MODE"], "url_template": "{protocol}://{host}:{port}/x"}
 SERVER = """
 import json, os, socketserver, sys
@@ -91,17 +87,7 @@ class Tunnel:
 async def served(kernels: Kernels, tmp_path: Path, unused_tcp_port_factory: Any) -> Served:
     echo, dead = unused_tcp_port_factory(), unused_tcp_port_factory()
     labels = {"ai.backend.service-ports": f"echo:tcp:{echo},dead:http:{dead},shell:pty:3000"}
-    world, facts = kernels.world, ImageFacts(registry=HUB, labels=labels)
-    for command in (
-        CreateRegistry(at=now(), name=HUB, spec=RegistrySpec(url=f"https://{HUB}")),
-        ModifyDomain.model_validate({"at": now(), "name": "default", "changes": {"allowed_docker_registries": [HUB]}}),
-        RegisterImage(at=now(), reference=IMAGE, facts=facts),
-        AliasImage(at=now(), alias=RECORDED["image"], reference=IMAGE),
-    ):
-        await world.whole.give("directory", command)
-    async with asyncio.timeout(10):
-        while world.services.tail.directory.resolve_image(RECORDED["image"], "x86_64", [HUB]) is None:
-            await asyncio.sleep(0.01)
+    await give_services(kernels.world, labels)
     (tmp_path / "server.py").write_text(SERVER)
     words = [sys.executable, str(tmp_path / "server.py"), "{ports[0]}"]
     definition = {"command": words, **DEFINED}
