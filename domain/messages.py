@@ -14,6 +14,7 @@ KernelId = NewType("KernelId", str)
 AgentId = NewType("AgentId", str)
 AccessKey = NewType("AccessKey", str)
 ProjectId = NewType("ProjectId", str)
+UserId = NewType("UserId", str)
 Cell = NewType("Cell", str)
 
 Instant = Annotated[AwareDatetime, AfterValidator(lambda at: at.astimezone(UTC))]

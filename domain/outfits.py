@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, PlainSerializer, SecretStr
 
 from domain.messages import AccessKey, ProjectId, Sealed, Value
+from domain.vfolder.mounts import Mount
 
 VARIABLES_MAX = 1000
 """Of one kernel's environment."""
@@ -24,6 +25,7 @@ class Question(Value):
     project_id: ProjectId | None = None
     environ: dict[str, Sealed] = Field({}, max_length=VARIABLES_MAX)
     bootstrap_script: Sealed | None = None
+    mounts: tuple[Mount, ...] = ()
 
 
 class GivenFile(Value):
@@ -63,3 +65,4 @@ class Outfit(Value):
     dotfiles: tuple[GivenFile, ...] = ()
     ssh: SshIdentity | None = None
     account: RegistryAccount | None = None
+    mounts: tuple[Mount, ...] = Field((), description="With the permission that is granted now, which may be less.")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from domain.messages import AccessKey, AgentId, Instant, KernelId, Order, ProjectId, Sealed, SessionId, Value
+from domain.vfolder.mounts import Mount
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -130,6 +131,7 @@ class StartKernel(KernelOrder):
     preopen_ports: tuple[Port, ...] = ()
     peers: tuple[Peer, ...] = Field((), description="All kernels of a cluster session, itself included; else none.")
     fence_after_seconds: float | None = None
+    mounts: tuple[Mount, ...] = ()
     not_after: Instant
 
 

@@ -20,8 +20,7 @@ import httpx
 import typer
 from rich.console import Console
 
-from infra.embedded import stack, status_line
-from infra.embedded.docker import BASE_IMAGE
+from infra.embedded import base_image, stack, status_line
 from infra.embedded.folder import CannotStart, held, is_free, make_folder, ports
 from infra.embedded.keys import Credentials, admin_credentials, shared_secrets
 from infra.first_session import run_first_session
@@ -187,10 +186,10 @@ async def _first_image() -> str:
     if settings().agent_runtime == "docker":
         transport = httpx.AsyncHTTPTransport(uds=settings().docker_socket)
         async with httpx.AsyncClient(transport=transport, timeout=5.0) as docker:
-            if (await docker.get(f"http://docker/images/{BASE_IMAGE}/json")).is_success:
-                return BASE_IMAGE
+            if (await docker.get(f"http://docker/images/{base_image.NAME}/json")).is_success:
+                return base_image.NAME
         return "busybox:1.37"
-    return BASE_IMAGE
+    return base_image.NAME
 
 
 async def _timed(what: str, doing: Awaitable[None]) -> None:

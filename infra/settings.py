@@ -145,6 +145,35 @@ class Settings(BaseSettings):
         description="Command ids each shard remembers, to answer a repeated one with its first outcome.",
     )
 
+    storage: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="Storage services, as JSON: name → where clients and where the api reach it, e.g. "
+        '{"local": {"client": "http://127.0.0.1:8083", "internal": "http://127.0.0.1:8084"}}.',
+    )
+    storage_name: str = Field("local", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of a storage service.")
+    storage_volumes: dict[str, str] = Field(
+        default_factory=dict,
+        description='Its volumes, as JSON: name → folder, or URL whose scheme is a backend, e.g. {"volume1": "/srv"}.',
+    )
+    storage_host: str = Field("127.0.0.1", description="Address a storage service listens on, for clients.")
+    storage_port: int = Field(8083, ge=0, le=65535, description="Port of that address; 0 takes a free one.")
+    storage_internal_host: str = Field("127.0.0.1", description="Address a storage service listens on, for the api.")
+    storage_internal_port: int = Field(8084, ge=0, le=65535, description="Port of that address; 0 takes a free one.")
+    storage_key: SecretStr = Field(
+        SecretStr(""),
+        description="A storage service's own key, of `python -m infra.keys storage NAME`, instead of the internal key.",
+    )
+    storage_owner: str = Field(
+        "1000:1000",
+        pattern=r"^\d+:\d+$",
+        description="Numbers of the user and the group whose the files in folders are; only root can make them so.",
+    )
+    storage_audit_days: int = Field(90, ge=1, le=36500, description="Days for which changes of files are remembered.")
+    vfolder_host: str = Field("local:volume1", description="Host of folders whose maker names none.")
+    vfolder_trash_days: float = Field(
+        30.0, ge=0, le=3650, description="Days a folder stays in the trash, then is purged."
+    )
+
     agent_id: str = Field("", description="Name of this agent; the host name when empty.")
     agent_runtime: Literal["docker", "process", "fake"] = Field(
         "process", description="What the agent starts kernels with."
@@ -202,6 +231,13 @@ class Settings(BaseSettings):
         "",
         description="What connects the kernels of a session on several hosts: `overlay` (Docker's swarm), `host` (the "
         "hosts' own network), or an entry point; none when empty.",
+    )
+    agent_volumes: dict[str, str] = Field(
+        default_factory=dict,
+        description='Where hosts of folders lie on this machine, as JSON, e.g. {"local:volume1": "/srv/volume1"}.',
+    )
+    agent_unmanaged_paths: str = Field(
+        "", description="Folders, comma separated, below which unmanaged folders may lie; none when empty."
     )
     docker_socket: str = Field("/var/run/docker.sock", description="Unix socket of the Docker daemon.")
 

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from domain.directory.consequences import DIRECTORY
 from domain.directory.messages import DirectoryEvents
-from domain.directory.messages.common import KEY, DirectoryCommand, UserId
+from domain.directory.messages.common import KEY, DirectoryCommand
 from domain.directory.messages.groups import CreateResourceGroup
 from domain.directory.messages.images import LOCAL
 from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec, NewKeypair
@@ -27,7 +27,7 @@ from domain.directory.messages.policies import (
 from domain.directory.messages.tenants import CreateDomain, CreateProject, DomainSpec
 from domain.directory.messages.users import CreateUser, Role, UserSpec
 from domain.directory.state import Directory
-from domain.messages import AccessKey, Cell, ProjectId
+from domain.messages import AccessKey, Cell, ProjectId, UserId
 from domain.outcomes import CommandOutcome, ShardOpened
 from infra.decoding import read_event
 from infra.kafka import KafkaLog

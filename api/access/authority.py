@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from api.http.problems import Problem
 from domain.directory.messages.cluster import SetAnnouncement, SetManagerStatus, SetUtilisationRule
-from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
     CreateResourceGroup,
@@ -86,7 +85,7 @@ from domain.directory.messages.users import (
     UserCommand,
 )
 from domain.directory.state import Directory, Identity, Project, User
-from domain.messages import Command, ProjectId, Refused
+from domain.messages import Command, ProjectId, Refused, UserId
 from domain.scheduling.messages import ExcludeAgent, IncludeAgent, RemoveAgent
 from domain.session.messages import (
     CancelSession,

@@ -19,11 +19,11 @@ from api.http.parameters import Parameters, answers, in_body
 from api.http.problems import Problem, refused
 from api.writing import accepted, now
 from domain.directory.consequences import DIRECTORY
-from domain.directory.messages.common import Name, Text, UserId
+from domain.directory.messages.common import Name, Text
 from domain.directory.messages.keypairs import KeypairSpec
 from domain.directory.messages.users import CreateUser, Email, FullName, Username, UserSpec
 from domain.directory.state import Directory
-from domain.messages import ProjectId
+from domain.messages import ProjectId, UserId
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 

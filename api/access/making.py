@@ -9,9 +9,8 @@ from typing import Final
 
 from api.access.secrets import sealed
 from api.http.deps import Services
-from domain.directory.messages.common import UserId
 from domain.directory.messages.keypairs import KeypairSpec, NewKeypair
-from domain.messages import AccessKey
+from domain.messages import AccessKey, UserId
 from infra.ssh_keys import SEED_BYTES, SshKeys, made
 
 _ACCESS_KEY_ALPHABET: Final = string.ascii_uppercase + string.digits

@@ -11,7 +11,7 @@ from typing import Final
 
 import pyotp
 
-from domain.directory.messages.common import UserId
+from domain.messages import UserId
 from infra.secrets import master_key
 from infra.settings import Settings
 

@@ -26,10 +26,10 @@ from api.access.visitors import counted_as, is_allowed
 from api.http.problems import BASE, Problem, invalid
 from api.tail import Tail
 from api.writing import Result, Writing, accepted, now
-from domain.directory.messages.common import KEY, UserId
+from domain.directory.messages.common import KEY
 from domain.directory.messages.users import NoteFailedSignIn, SetUserPassword, SignIn, SignOut, UserCommand
 from domain.directory.state import Directory, Identity, User
-from domain.messages import AccessKey
+from domain.messages import AccessKey, UserId
 from infra.log import Position
 from infra.settings import Settings
 from infra.topics import events, partition_of

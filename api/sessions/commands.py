@@ -14,9 +14,8 @@ from api.sessions.images import Asked, Fields, chosen, services_of
 from api.sessions.requests import NewSession
 from domain.directory.images import RESERVED_PORTS
 from domain.directory.messages.cluster import ManagerStatus
-from domain.directory.messages.common import UserId
 from domain.directory.state import Directory, Project, ResourceGroup
-from domain.messages import AccessKey, KernelId, SessionId
+from domain.messages import AccessKey, KernelId, SessionId, UserId
 from domain.session.messages import RequestSession, Seat, SessionSpec
 from domain.session.status import SessionType
 from domain.slots import parse, show

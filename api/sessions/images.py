@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from api.http.problems import Problem, invalid
 from domain.directory.images import Image, ServicePort
-from domain.directory.messages.common import UserId
 from domain.directory.messages.images import LOCAL
 from domain.directory.state import Directory
+from domain.messages import UserId
 from domain.slots import Slots, show
 
 PREOPEN: Final = "preopen"

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from domain.directory.messages.common import UserId
 from domain.directory.messages.images import Architecture, ImageFacts, ImageReference, ImageRules, Range
-from domain.messages import Refused
+from domain.messages import Refused, UserId
 from domain.slots import parse
 
 ImageKey = tuple[ImageReference, Architecture]

@@ -11,7 +11,6 @@ from immutables import Map
 
 from domain.directory.images import Image, ImageKey, canonical_names
 from domain.directory.messages.cluster import ManagerStatus
-from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import GranteeKind, PresetSpec, ResourceGroupSpec
 from domain.directory.messages.images import (
     LOCAL,
@@ -28,7 +27,7 @@ from domain.directory.messages.tasks import CommitSession, TaskId
 from domain.directory.messages.tenants import DomainSpec, ProjectSpec, ProjectType
 from domain.directory.messages.users import UserSpec
 from domain.directory.tasks import Task
-from domain.messages import AccessKey, AgentId, Cell, ProjectId, SessionId
+from domain.messages import AccessKey, AgentId, Cell, ProjectId, SessionId, UserId
 from domain.session.idling import UtilisationRule
 from domain.session.messages import Limits
 

@@ -163,6 +163,7 @@ def _start(session: Session, kernel: Kernel, event: SessionScheduled | SessionRe
         preopen_ports=spec.preopen_ports if is_main else (),
         peers=_peers(session),
         fence_after_seconds=spec.fence_after_seconds,
+        mounts=spec.mounts,
         not_after=event.deadline,
     )
     return Send(PLACEMENTS, order)

@@ -13,6 +13,7 @@ from domain.session.messages import (
     LoseKernel,
     PassDeadline,
     PlaceSession,
+    RefuseMount,
     RenameSession,
     ReportKernelExited,
     ReportKernelFailed,
@@ -73,6 +74,8 @@ def decide(command: SessionCommands, state: Sessions) -> Events:
             return _lose(command, state)
         case PassDeadline():
             return _pass_deadline(command, state)
+        case RefuseMount():
+            return _refuse_mount(command, state)
         case EndIdleSession():
             return end_idle(command, state)
         case ReportKernelProgress():
@@ -211,6 +214,13 @@ def _pass_deadline(command: PassDeadline, state: Sessions) -> Events:
             return give_up(session, state, command.at, Reason.TERMINATION_UNCONFIRMED)
         case _:
             return end(session, state, command.at, Reason.LIFETIME_OVER, forced=False)
+
+
+def _refuse_mount(command: RefuseMount, state: Sessions) -> Events:
+    session = state.living.get(command.session_id)
+    if session is None or session.status in GOING:
+        raise Unneeded("session_ending", "the session has ended, or is about to")
+    return end(session, state, command.at, Reason.MOUNT_REFUSED, forced=False)
 
 
 # -- agents ------------------------------------------------------------------------------------------------------------

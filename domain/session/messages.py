@@ -21,12 +21,16 @@ from domain.placements import Port, RuntimeClass
 from domain.session.idling import Evidence
 from domain.session.status import ClusterMode, KernelStatus, Reason, Result, SessionStatus, SessionType
 from domain.slots import Amount, Amounts
+from domain.vfolder.mounts import Mount
 
 SessionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")]
 """1 to 64 letters, digits, and `-._` in the middle. The manual asks for at least 4; its client sends fewer."""
 
 SECONDS_MAX = 10 * 366 * 86400
 """Longest time that can be asked for: ten years are for ever, and a deadline stays a date that calendars have."""
+
+MOUNTS_MAX = 64
+"""Folders in one session, those included that are mounted without being asked for."""
 
 PreopenPorts = Annotated[tuple[Port, ...], Field(max_length=10)]
 FenceAfterSeconds = Annotated[float, Field(ge=10, le=SECONDS_MAX)]
@@ -94,6 +98,7 @@ class SessionSpec(Value):
     fence_after_seconds: FenceAfterSeconds | None = Field(
         None, description="An agent that cannot reach the log for so long ends its kernels."
     )
+    mounts: tuple[Mount, ...] = Field((), max_length=MOUNTS_MAX)
 
 
 # -- commands: from users ----------------------------------------------------------------------------------------------
@@ -198,6 +203,13 @@ class PassDeadline(OneSessionCommand):
     deadline: Instant
 
 
+class RefuseMount(OneSessionCommand):
+    """From a folder: the session cannot have it."""
+
+    type: Literal["RefuseMount"] = "RefuseMount"
+    message: str = Field(max_length=2000)
+
+
 class EndIdleSession(OneSessionCommand):
     """From the watch over use: nobody uses it, or it does little. About its main kernel's incarnation."""
 
@@ -242,7 +254,7 @@ class ReportKernelFailed(KernelReport):
     """It could not be started."""
 
     type: Literal["ReportKernelFailed"] = "ReportKernelFailed"
-    reason: Literal[Reason.IMAGE_UNAVAILABLE, Reason.START_FAILED, Reason.START_EXPIRED]
+    reason: Literal[Reason.IMAGE_UNAVAILABLE, Reason.START_FAILED, Reason.START_EXPIRED, Reason.MOUNT_REFUSED]
     message: str = Field("", max_length=2000)
 
 
@@ -262,6 +274,7 @@ SessionCommands = Annotated[
     | PlaceSession
     | LoseKernel
     | PassDeadline
+    | RefuseMount
     | EndIdleSession
     | ReportKernelProgress
     | ReportKernelStarted

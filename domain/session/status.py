@@ -81,6 +81,7 @@ class Reason(StrEnum):
     IMAGE_UNAVAILABLE = "image-unavailable"
     START_FAILED = "start-failed"
     START_EXPIRED = "start-expired"
+    MOUNT_REFUSED = "mount-refused"
     KERNEL_GONE = "kernel-gone"
     AGENT_REMOVED = "agent-removed"
     PENDING_TIMEOUT = "pending-timeout"

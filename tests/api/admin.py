@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from api.known import Known, Projections
 from api.writing import POSITION
 from domain.contexts import CONTEXTS
-from domain.directory.messages.common import DirectoryCommand, UserId
+from domain.directory.messages.common import DirectoryCommand
 from domain.directory.messages.groups import CreatePreset, CreateResourceGroup, PresetSpec, ResourceGroupSpec
 from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec
 from domain.directory.messages.policies import (
@@ -27,7 +27,7 @@ from domain.directory.messages.policies import (
 )
 from domain.directory.messages.tenants import CreateDomain, CreateProject
 from domain.directory.messages.users import CreateUser, Role, UserSpec
-from domain.messages import AccessKey, Cell, KernelId, ProjectId, SessionId
+from domain.messages import AccessKey, Cell, KernelId, ProjectId, SessionId, UserId
 from domain.scheduling.messages import RegisterAgent
 from domain.session.messages import RequestSession, Seat, SessionSpec
 from infra.keypair_uses import PostgresUses

@@ -2,11 +2,11 @@
 
 import httpx
 
-from domain.directory.messages.common import DirectoryCommand, UserId
+from domain.directory.messages.common import DirectoryCommand
 from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec
 from domain.directory.messages.tenants import CreateDomain, CreateProject
 from domain.directory.messages.users import CreateUser, Role, UserSpec
-from domain.messages import AccessKey, ProjectId
+from domain.messages import AccessKey, ProjectId, UserId
 from infra.keyring import Keyring
 from infra.secrets import hash_password
 from infra.signing import KeypairAuth

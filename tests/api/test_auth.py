@@ -9,11 +9,10 @@ import pytest
 from api.access.auth import Caller, Gate, Signed
 from api.http.problems import Problem
 from domain.contexts import CONTEXTS
-from domain.directory.messages.common import UserId
 from domain.directory.messages.keypairs import KeypairChanges, ModifyKeypair
 from domain.directory.messages.users import ModifyUser, UserChanges, UserStatus
 from domain.directory.state import Directory
-from domain.messages import AccessKey, Command
+from domain.messages import AccessKey, Command, UserId
 from infra.keyring import KeyMissing, Keyring, MemoryKeys
 from infra.secrets import new_key
 from infra.settings import Settings

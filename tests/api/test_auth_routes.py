@@ -6,8 +6,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from domain.directory.messages.common import UserId
 from domain.directory.messages.users import ModifyUser, SetUserPassword, UserChanges, UserStatus
+from domain.messages import UserId
 from infra.secrets import hash_password, password_fits
 from tests.api.neighbours import HOME, NEXT_DOOR, PASSWORD, client_of, directed, move_in
 from tests.api.world import World

@@ -12,7 +12,7 @@ from api.http.asyncapi import members
 from api.http.problems import Problem
 from domain.contexts import CONTEXTS
 from domain.directory.messages import DirectoryCommands
-from domain.directory.messages.common import DirectoryCommand, UserId
+from domain.directory.messages.common import DirectoryCommand
 from domain.directory.messages.groups import Grantee, GranteeKind, PresetSpec
 from domain.directory.messages.images import ImageFacts, RegistrySpec
 from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec, SshKeypair
@@ -29,7 +29,7 @@ from domain.directory.messages.tasks import ScanRegistries
 from domain.directory.messages.tenants import CreateDomain, CreateProject
 from domain.directory.messages.users import CreateUser, ModifyUser, Role, UserSpec
 from domain.directory.state import Directory, Identity
-from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, ProjectId, Refused, SessionId
+from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, ProjectId, Refused, SessionId, UserId
 from domain.session.messages import Seat, SessionCommand, SessionSpec
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pyotp
 import pytest
 
 from api.access import signin
-from domain.directory.messages.common import UserId
+from domain.messages import UserId
 from infra.signing import KeypairAuth
 from tests.api.test_signin import HASH, PASSWORD, command, everything_in
 from tests.api.world import World

@@ -9,10 +9,10 @@ import pytest
 from api.http.problems import Problem
 from api.sessions.images import Asked, Fields, chosen
 from domain.directory.images import OWNER_LABEL
-from domain.directory.messages.common import UserId
 from domain.directory.messages.images import ImageFacts
 from domain.directory.messages.tenants import ModifyDomain
 from domain.directory.state import Directory
+from domain.messages import UserId
 from tests.api.world import World
 from tests.domain.images import FACTS, HOMEMADE, HUB, NOW, OF_AGENTS, PYTHON, TORCH, alias, create_registry, register
 from tests.domain.people import everybody

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from domain.directory.messages.common import DirectoryCommand, UserId
+from domain.directory.messages.common import DirectoryCommand
 from domain.directory.messages.groups import (
     CreateResourceGroup,
     Grantee,
@@ -17,7 +17,7 @@ from domain.directory.messages.groups import (
 )
 from domain.directory.messages.tenants import DomainChanges, ModifyDomain, ModifyProject, ProjectChanges
 from domain.directory.messages.users import JoinProject
-from domain.messages import Cell
+from domain.messages import Cell, UserId
 from tests.api.neighbours import HOME, client_of, directed, move_in
 from tests.api.world import World
 from tests.whole import now

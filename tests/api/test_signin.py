@@ -20,8 +20,7 @@ from api.access import otp, passwords, signin
 from api.access.signin import COOKIE
 from api.http.problems import Problem
 from domain.directory.deciding.signing_in import FAILURES_MAX
-from domain.directory.messages.common import UserId
-from domain.messages import AccessKey, SessionId
+from domain.messages import AccessKey, SessionId, UserId
 from domain.session.messages import CancelSession
 from infra.log import read_until
 from infra.secrets import hash_password

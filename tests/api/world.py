@@ -16,7 +16,7 @@ from api.http.deps import Services
 from api.http.sockets import MESSAGE_BYTES_MAX
 from api.known import Known
 from domain.contexts import CONTEXTS
-from domain.directory.messages.common import DirectoryCommand, UserId
+from domain.directory.messages.common import DirectoryCommand
 from domain.directory.messages.groups import CreateResourceGroup
 from domain.directory.messages.keypairs import CreateKeypair, KeypairSpec
 from domain.directory.messages.policies import (
@@ -27,7 +27,7 @@ from domain.directory.messages.policies import (
 )
 from domain.directory.messages.tenants import CreateDomain, CreateProject
 from domain.directory.messages.users import CreateUser, Role, UserSpec
-from domain.messages import AccessKey, Cell, ProjectId
+from domain.messages import AccessKey, Cell, ProjectId, UserId
 from domain.slots import total
 from infra.keypair_uses import KeypairUses, MemoryUses
 from infra.keyring import Keyring, MemoryKeys

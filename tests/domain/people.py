@@ -5,7 +5,6 @@ from typing import Any
 
 from domain.directory.consequences import DIRECTORY
 from domain.directory.messages.cluster import ManagerStatus, SetAnnouncement, SetManagerStatus, SetUtilisationRule
-from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
     CreateResourceGroup,
@@ -67,7 +66,7 @@ from domain.directory.messages.users import (
     SignOut,
     UserSpec,
 )
-from domain.messages import AccessKey, Cell, Command, ProjectId
+from domain.messages import AccessKey, Cell, Command, ProjectId, UserId
 from domain.session.idling import UtilisationRule
 from domain.session.messages import Limits
 from tests.domain import images

@@ -4,7 +4,6 @@ import pytest
 
 from domain.context import PLACEMENTS, Alarm, Send
 from domain.directory.images import OWNER_LABEL
-from domain.directory.messages.common import UserId
 from domain.directory.messages.images import ImageRegistered
 from domain.directory.messages.tasks import (
     TASK_KEPT_SECONDS,
@@ -19,7 +18,7 @@ from domain.directory.messages.tasks import (
     UnloadImages,
 )
 from domain.directory.tasks import Task
-from domain.messages import Command
+from domain.messages import Command, UserId
 from domain.placements import CommitKernel, PullImages, RemoveImages, StopImageTask
 from tests.domain.images import (
     A1,

@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Final
 
 from domain.directory.messages.cluster import ManagerStatus, SetAnnouncement, SetManagerStatus, SetUtilisationRule
-from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import (
     CreatePreset,
     CreateResourceGroup,
@@ -80,7 +79,7 @@ from domain.directory.messages.users import (
     UserSpec,
     UserStatus,
 )
-from domain.messages import AccessKey, Cell, Command, ProjectId
+from domain.messages import AccessKey, Cell, Command, ProjectId, UserId
 from domain.session.idling import UtilisationRule
 from tests.projections import images
 from tests.projections.story import START, Scribe

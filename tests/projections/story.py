@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import NAMESPACE_OID, uuid5
 
 from domain.contexts import CONTEXTS
-from domain.directory.messages.common import UserId
 from domain.directory.messages.groups import CreateResourceGroup
 from domain.directory.messages.keypairs import CreateKeypair, KeypairChanges, ModifyKeypair
 from domain.directory.messages.policies import (
@@ -19,7 +18,7 @@ from domain.directory.messages.policies import (
 )
 from domain.directory.messages.tenants import CreateDomain, CreateProject
 from domain.directory.messages.users import CreateUser, JoinProject, ModifyUser, UserChanges, UserSpec, UserStatus
-from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, ProjectId, SessionId
+from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, ProjectId, SessionId, UserId
 from domain.scheduling.messages import AgentProfile, RegisterAgent
 from domain.session.messages import (
     Assignment,

@@ -4,12 +4,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from domain.directory.messages.common import UserId
 from domain.directory.messages.keypairs import CreateKeypair, DeleteKeypair
 from domain.directory.messages.policies import CreateKeypairPolicy, CreateProjectPolicy, CreateUserPolicy
 from domain.directory.messages.tenants import CreateDomain, CreateProject, ModifyDomain, ModifyProject, PurgeProject
 from domain.directory.messages.users import CreateUser, Role, UserSpec
-from domain.messages import AccessKey, Command, ProjectId
+from domain.messages import AccessKey, Command, ProjectId, UserId
 from infra.postgres import Pool, connection
 from projections import agents
 from projections.compute_sessions import (

@@ -24,7 +24,6 @@ from api.graphql.payloads import (
 )
 from api.graphql.scalars import UUID
 from api.writing import now
-from domain.directory.messages.common import UserId
 from domain.directory.messages.tenants import (
     CreateDomain,
     CreateProject,
@@ -40,7 +39,7 @@ from domain.directory.messages.users import (
     JoinProject,
     LeaveProject,
 )
-from domain.messages import Command, ProjectId, Refused
+from domain.messages import Command, ProjectId, Refused, UserId
 
 
 @strawberry.type

@@ -25,7 +25,6 @@ from api.graphql.payloads import (
     done,
 )
 from api.writing import now
-from domain.directory.messages.common import UserId
 from domain.directory.messages.keypairs import (
     CreateKeypair,
     DeleteKeypair,
@@ -42,7 +41,7 @@ from domain.directory.messages.users import (
     UserSpec,
     UserStatus,
 )
-from domain.messages import AccessKey, Command, ProjectId, Refused
+from domain.messages import AccessKey, Command, ProjectId, Refused, UserId
 from infra.secrets import salt_for
 
 

@@ -4,7 +4,6 @@ from datetime import datetime
 
 from domain.directory.deciding import endings
 from domain.directory.deciding.references import Events, changed, known_keypair, known_policy, known_user, proper_id
-from domain.directory.messages.common import UserId
 from domain.directory.messages.keypairs import (
     BootstrapScriptSet,
     CreateKeypair,
@@ -20,7 +19,7 @@ from domain.directory.messages.keypairs import (
 )
 from domain.directory.messages.users import UserModified
 from domain.directory.state import Directory, User
-from domain.messages import AccessKey, Refused
+from domain.messages import AccessKey, Refused, UserId
 
 
 def decide(command: KeypairCommands, state: Directory) -> Events:

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 from domain.directory.messages import DirectoryEvents
-from domain.directory.messages.common import UserId
 from domain.directory.messages.images import RegistrySpec
 from domain.directory.state import Directory, Domain, Keypair, Project, ResourceGroup, User
-from domain.messages import ProjectId, Refused, Value
+from domain.messages import ProjectId, Refused, UserId, Value
 
 Events = Sequence[DirectoryEvents]
 S = TypeVar("S", bound=Value)

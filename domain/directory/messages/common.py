@@ -1,6 +1,6 @@
 """What the directory's messages are made of. No secret is readable in them: passwords are hashed, keys sealed."""
 
-from typing import Annotated, ClassVar, NewType
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -8,8 +8,6 @@ from domain.messages import Command, Value
 
 KEY = "directory"
 """The one boundary key: emails, access keys and names are unique in the whole cluster."""
-
-UserId = NewType("UserId", str)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")]
 """Of a domain, project, policy, preset or resource group."""

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain.directory.messages.common import PARTIAL, DirectoryCommand, Name, UserId
-from domain.messages import AccessKey, Event, Sealed, Value
+from domain.directory.messages.common import PARTIAL, DirectoryCommand, Name
+from domain.messages import AccessKey, Event, Sealed, UserId, Value
 
 RateLimit = Annotated[int, Field(ge=1, le=10**9)]
 

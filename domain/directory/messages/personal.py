@@ -5,8 +5,8 @@ from typing import Annotated, Literal, NewType
 
 from pydantic import Field
 
-from domain.directory.messages.common import DirectoryCommand, Name, UserId
-from domain.messages import Event, ProjectId, Sealed, Value
+from domain.directory.messages.common import DirectoryCommand, Name
+from domain.messages import Event, ProjectId, Sealed, UserId, Value
 
 TemplateId = NewType("TemplateId", str)
 

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain.directory.messages.common import PARTIAL, DirectoryCommand, Name, PasswordHash, Text, UserId
+from domain.directory.messages.common import PARTIAL, DirectoryCommand, Name, PasswordHash, Text
 from domain.directory.messages.keypairs import NewKeypair
-from domain.messages import AccessKey, Event, Instant, ProjectId, Sealed, Value
+from domain.messages import AccessKey, Event, Instant, ProjectId, Sealed, UserId, Value
 
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
 Username = Annotated[str, Field(min_length=1, max_length=64)]
