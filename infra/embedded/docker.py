@@ -1,8 +1,7 @@
 """A Docker Engine of our own for development and tests, and a small base image made without any registry.
 
 `PrivateDocker` installs Debian's packages where they are missing, then runs a containerd and a dockerd whose
-data, socket and images lie in the data folder, apart from a Docker the host may already have. Debian and root
-only. In the foreground:
+data, socket and images lie in the data folder. Debian and root only. In the foreground:
 
     python -m infra.embedded.docker --data-dir .refold
 """
@@ -20,18 +19,9 @@ from typing import Annotated
 
 import typer
 
-from infra.embedded import debian
+from infra.embedded import base_image, debian
 from infra.embedded.folder import CannotStart, make_folder
 
-BASE_IMAGE = "refold/base:1"
-BASE_PACKAGES = ("python3",)  # the full one: runners (`agents/runner`) need the whole standard library
-BASE_USER = {"etc/passwd": "work:x:1000:1000::/home/work:/bin/bash\n", "etc/group": "work:x:1000:\n"}
-BASE_CONFIG = (
-    "USER 1000:1000",
-    "WORKDIR /home/work",
-    f"ENV PATH=/usr/local/sbin:/usr/local/bin:{debian.PATH}",
-    'CMD ["sleep", "infinity"]',
-)
 PACKAGES = {
     "dockerd": "docker.io",
     "iptables": "iptables",
@@ -44,15 +34,20 @@ PACKAGES = {
 SOCKET_PATH_MAX = 100  # the system's limit is 107 characters
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS = 20.0
-NEVER_IN_IMAGE = ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*", "var/log/*.log")
+POOLS = "base=172.16.0.0/12,size=22"
+"""A thousand bridges of a thousand addresses. By itself Docker has room for some thirty, and each cluster session has
+one. What the host has a route to already is passed over."""
 
 
 class PrivateDocker:
     """One engine over one data folder. Stop it, or it goes on without us: the next start finds and takes
     it."""
 
-    def __init__(self, data_dir: Path) -> None:
-        """Raises CannotStart where there is no Debian or we are not root."""
+    def __init__(self, data_dir: Path, *, apart: bool = False) -> None:
+        """`apart`: in a network of its own that nothing leads into or out of, so that it may run beside another engine.
+
+        Raises CannotStart where there is no Debian or we are not root.
+        """
         if not debian.possible():
             raise CannotStart("a private Docker Engine can only be installed on Debian and as root")
         self.folder = data_dir.absolute() / "docker"
@@ -62,15 +57,26 @@ class PrivateDocker:
         # Sockets and mounts of what runs: short paths, and gone after a reboot.
         self._run = Path("/run") / f"refold-{zlib.crc32(os.fsencode(self.folder)):08x}"
         self._log = self.folder / "docker.log"
+        self._network = self._run / "network" if apart else None
 
     async def start(self) -> Path:
-        """The socket, once the engine answers on it. Installs what is missing first. Raises CannotStart."""
+        """The socket, once the engine answers on it. Installs what is missing first. Raises CannotStart, also where an
+        engine of somebody else works in the same network: the one that starts deletes the other's rules and bridge."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        is_up = await self._answers()
+        if not is_up and self._network is None and (rival := self._rival()) is not None:
+            raise CannotStart(
+                f"a Docker Engine runs on this host already (process {rival}), and a second one would break its "
+                "networks: use that one, or stop it"
+            )
         await debian.install(PACKAGES, self._log)
-        if await self._answers():
+        if is_up:
             return self.socket
         # After a crash half of an engine may be left, with containers that run on: only what is missing is started.
         self._run.mkdir(exist_ok=True, mode=0o711)
+        if self._network is not None and str(self._network) not in _mounts_under(self._run):
+            self._network.touch()
+            await self._run_program("unshare", f"--net={self._network}", "ip", "link", "set", "lo", "up")
         containerd = self._run / "containerd.sock"
         if not list(self._processes("containerd")):
             containerd.unlink(missing_ok=True)
@@ -86,8 +92,7 @@ class PrivateDocker:
             *("dockerd", "--host", f"unix://{self.socket}", "--group", "root", "--log-level", "warn"),
             *("--containerd", str(containerd), "--data-root", str(self.folder / "data")),
             *("--exec-root", str(self._run / "docker"), "--pidfile", str(self._run / "docker.pid")),
-            *("--live-restore", "--userland-proxy=false", "--icc=false"),
-            *(["--bridge=none"] if _rival() else []),  # two engines cannot share docker0
+            *("--live-restore", "--userland-proxy=false", "--icc=false", "--default-address-pool", POOLS),
         )
         return self.socket
 
@@ -104,7 +109,7 @@ class PrivateDocker:
             await self._run_program("umount", "-l", mount)
         shutil.rmtree(self._run, ignore_errors=True)
         self.socket.unlink(missing_ok=True)
-        if _has_bridge() and not _rival():
+        if self._network is None and _has_bridge() and self._rival() is None:
             await self._run_program("ip", "link", "delete", "docker0")
 
     async def kill(self) -> None:
@@ -112,51 +117,8 @@ class PrivateDocker:
         await self._end(signal.SIGKILL, list(self._processes("dockerd")))
 
     async def base_image(self) -> str:
-        """The name of a small Debian with Python and a user `work` (1000). Made once, kept in the data folder, and
-        made anew when the recipe is another one."""
-        recipe = f"{zlib.crc32(repr((BASE_PACKAGES, BASE_USER, BASE_CONFIG)).encode()):08x}"
-        label = f"refold.recipe={recipe}"
-        if (await self._docker("images", "-q", "--filter", f"label={label}", BASE_IMAGE)).strip():
-            return BASE_IMAGE
-        tar = self.folder.parent / "images" / f"base-{recipe}.tar"
-        if not tar.exists():
-            await self._make_base(tar)
-        with debian.step("Importing the base image"):
-            changes = [word for line in (*BASE_CONFIG, f"LABEL {label}") for word in ("--change", line)]
-            await self._docker("import", *changes, str(tar), BASE_IMAGE)
-        return BASE_IMAGE
-
-    async def _make_base(self, tar: Path) -> None:
-        tar.parent.mkdir(parents=True, exist_ok=True)
-        root = self.folder / "base"
-        shutil.rmtree(root, ignore_errors=True)
-        with debian.step("Making the base image (once, about a minute)"):
-            await self._run_program(
-                *("debootstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}"),
-                *(_codename(), str(root), *(await self._mirror())),
-            )
-            for pattern in NEVER_IN_IMAGE:
-                for path in root.glob(pattern):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for name, line in BASE_USER.items():
-                with (root / name).open("a") as file:
-                    file.write(line)
-            home = root / "home/work"
-            home.mkdir(mode=0o755)
-            os.chown(home, 1000, 1000)
-            draft = tar.with_suffix(".draft")
-            await self._run_program("tar", "-C", str(root), "--numeric-owner", "-cf", str(draft), ".")
-            for outdated in tar.parent.glob("base-*.tar"):
-                outdated.unlink()
-            draft.replace(tar)
-            shutil.rmtree(root)
-
-    async def _mirror(self) -> Sequence[str]:
-        """The archive this host installs from; none, for debootstrap's own choice, if apt does not say."""
-        wanted = ("Created-By: Packages", f"Codename: {_codename()}", "Origin: Debian", "Component: main")
-        with contextlib.suppress(CannotStart):
-            return (await self._run_program("apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted)).split()[:1]
-        return ()
+        """The name of the image that sessions start from, made if need be. Raises CannotStart."""
+        return await base_image.have(self._docker, self.folder.parent / "images", self.folder, self._log)
 
     async def _docker(self, *arguments: str) -> str:
         return await self._run_program("docker", "-H", f"unix://{self.socket}", *arguments)
@@ -177,8 +139,10 @@ class PrivateDocker:
 
     async def _spawn(self, ready: Callable[[], Awaitable[bool]], program: str, *arguments: str) -> None:
         """Starts a daemon and waits until it is ready. Raises CannotStart with its last line."""
+        within = () if self._network is None else ("nsenter", f"--net={self._network}")
         with self._log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
+                *within,
                 shutil.which(program, path=debian.PATH) or program,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -216,14 +180,24 @@ class PrivateDocker:
                 if any(word.startswith(mark) for word in argv[1:]) and argv[0].endswith(name.encode()) and _alive(pid):
                     yield pid
 
+    def _rival(self) -> int | None:
+        """The process of a dockerd in this network that is not ours."""
+        own, network = set(self._processes("dockerd")), Path("/proc/self/ns/net").stat().st_ino
+        for pid in _pids():
+            with contextlib.suppress(OSError):
+                process = Path(f"/proc/{pid}")
+                if (
+                    (process / "comm").read_text().strip() == "dockerd"
+                    and (process / "ns/net").stat().st_ino == network
+                    and pid not in own
+                    and _alive(pid)
+                ):
+                    return pid
+        return None
+
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
         return lines[-1] if lines else f"see {self._log}"
-
-
-def _codename() -> str:
-    lines = Path("/etc/os-release").read_text().splitlines()
-    return next(line.partition("=")[2].strip('"') for line in lines if line.startswith("VERSION_CODENAME="))
 
 
 def _pids() -> Iterator[int]:
@@ -246,15 +220,6 @@ def _exists(path: Path) -> Callable[[], Awaitable[bool]]:
 
 def _has_bridge() -> bool:
     return Path("/sys/class/net/docker0").exists()
-
-
-def _rival() -> bool:
-    """Whether some dockerd runs on this host. Asked while ours does not."""
-    for pid in _pids():
-        with contextlib.suppress(OSError):
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd" and _alive(pid):
-                return True
-    return False
 
 
 def _mounts_under(*folders: Path) -> Sequence[str]:

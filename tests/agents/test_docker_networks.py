@@ -11,7 +11,7 @@ import aiodocker
 import pytest
 
 from agents.devices.plugin import Misconfigured
-from agents.docker.networks import choice
+from agents.docker.networks import choice, made
 from agents.docker.networks.choice import ENTRY_POINTS, Networks
 from agents.docker.networks.host import HostNetwork
 from agents.docker.networks.plugin import Attachment
@@ -176,6 +176,40 @@ async def test_a_host_that_the_others_cannot_reach_has_no_part_in_the_hosts_netw
 def test_a_cluster_network_that_is_not_installed_is_refused_at_the_start() -> None:
     with pytest.raises(Misconfigured, match="REFOLD_AGENT_CLUSTER_NETWORK: no cluster network calico"):
         Networks(NO_DOCKER, "refold", "calico")
+
+
+class Daemon:
+    """Of Docker's networks, as far as making one needs it. `refusals`: the status of the first requests to make it."""
+
+    def __init__(self, *refusals: int) -> None:
+        self._refusals = list(refusals)
+        self.networks = self
+        self.there = list[str]()
+
+    async def get(self, name: str) -> None:
+        if name not in self.there:
+            raise aiodocker.DockerError(404, f"network {name} not found")
+
+    async def create(self, config: Mapping[str, Any]) -> None:
+        if self._refusals:
+            raise aiodocker.DockerError(self._refusals.pop(0), "Chain 'DOCKER' does not exist")
+        self.there.append(config["Name"])
+
+
+async def test_a_network_is_made_once_the_firewall_of_its_host_is_back() -> None:
+    daemon = Daemon(500, 500)
+    await made.make(cast(aiodocker.Docker, daemon), {"Name": "n1"})
+    assert daemon.there == ["n1"]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_network_that_cannot_be_made_fails_the_start_and_says_why(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made, "_SEEN_SECONDS_MAX" if status == 400 else "_PASSING_SECONDS_MAX", 0.1)
+    with pytest.raises(StartFailed, match="no network n1: Chain 'DOCKER' does not exist"):
+        async with asyncio.timeout(0.9):
+            await made.make(cast(aiodocker.Docker, Daemon(*[status] * 9)), {"Name": "n1"})
 
 
 class Fabric:

@@ -104,7 +104,7 @@ async def engine() -> AsyncIterator[PrivateDocker]:
         pytest.skip("REFOLD_TEST_DOCKER names no daemon's socket, so none is started either")
     with tempfile.TemporaryDirectory(prefix="refold-") as folder:
         try:
-            made = PrivateDocker(Path(folder))
+            made = PrivateDocker(Path(folder), apart=True)
         except CannotStart as error:
             pytest.skip(str(error))
         try:

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from tests.stack import Stack, running_stack
 
 LOCK = Path(__file__).parent / "requirements.lock"
 _INSTALL_SECONDS = 600.0
+_ENDING_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,31 @@ class Client:
             output, _ = await process.communicate(typed.encode())
         text = output.decode()
         assert ends_with is None or process.returncode == ends_with, text
+        return text
+
+    async def run_to(self, last: str, *arguments: str, seconds: float = 60) -> str:
+        """What it printed up to these words, after which it has to end.
+
+        The tunnel below `ssh` is ended by one interrupt, and loses it if that comes while it passes on the last bytes:
+        then both would stay for ever, but for one more as by Ctrl-C.
+        """
+        process = await self.start(*arguments)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        text = ""
+        async with asyncio.timeout(seconds):
+            while not text.endswith(last):
+                line = await process.stdout.readline()
+                assert line, text
+                text += line.decode()
+        try:
+            async with asyncio.timeout(_ENDING_SECONDS):
+                assert await process.wait() == 0
+        except TimeoutError:
+            os.killpg(process.pid, signal.SIGINT)
+            async with asyncio.timeout(_ENDING_SECONDS):
+                await process.wait()
         return text
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:

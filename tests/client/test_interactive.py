@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from infra.embedded.folder import ports
 from tests.client.conftest import Client
 from tests.client.working import working_stack
 from tests.stack import Stack
@@ -94,7 +94,7 @@ async def test_files_go_in_and_come_back(client: Client) -> None:
 
 
 async def test_a_tunnel_and_a_terminal_lead_into_a_session(client: Client, stack: Stack, tmp_path: Path) -> None:
-    served, local = (free_port() for _ in range(2))
+    served, local = ports(tmp_path, "served", "local").values()
     await give_services(stack, f"web:http:{served}")
     await client.run("session", "create", *SMALL, "--name", "tunnel1", SERVED)
     assert "following app services: web" in await client.run("apps", "-l", "tunnel1")
@@ -124,12 +124,6 @@ async def test_a_tunnel_and_a_terminal_lead_into_a_session(client: Client, stack
         proxy.kill()
         await proxy.wait()
     await client.run("rm", "tunnel1")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 async def give_services(stack: Stack, label: str) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from infra.embedded.folder import ports
 from tests.agents.worlds import DOCKER_IMAGE, DOCKER_SOCKET
 from tests.client.conftest import Client
 from tests.client.working import app_proxy, working_stack
@@ -180,13 +181,13 @@ async def test_a_restarted_session_has_its_files_and_a_fresh_interpreter(
     assert "kept False" in told
 
 
-async def test_ssh_leads_into_a_session(client: Client, session: str, stack: Stack, unused_tcp_port: int) -> None:
+async def test_ssh_leads_into_a_session(client: Client, session: str, stack: Stack) -> None:
     if stack.settings.agent_runtime == "process":
         pytest.skip("native processes have no sshd")
     (client.home / ".ssh").mkdir(mode=0o700)
+    port = ports(client.home, "ssh")["ssh"]
     command = "whoami; hostname; cat bootstrapped.txt"
-    told = await client.run("ssh", session, "-p", str(unused_tcp_port), command)
-    assert told.endswith("work\nmain1\nbegun\n")
+    await client.run_to("work\nmain1\nbegun\n", "ssh", session, "-p", str(port), command)
 
 
 CLUSTER = """

@@ -1,6 +1,7 @@
 """Networks that the agent has Docker make, and delete when nobody is on them any more."""
 
 import asyncio
+import time
 from typing import Any
 
 import aiodocker
@@ -11,25 +12,27 @@ from agents.runtime import StartFailed
 _IN_USE = (400, 403)
 """How the daemon refuses to delete a network: 403 where it knows itself who is on it, 400 where its swarm does."""
 _SEEN_SECONDS_MAX = 1.0
-"""What another manager of the swarm made is seen here a moment later."""
+"""What another agent, or another manager of the swarm, made just now is seen here a moment later."""
+_PASSING_SECONDS_MAX = 5.0
+"""While somebody restarts the host's firewall or a daemon, there are no chains that a network's rules could go to. What
+lasts longer does not pass by itself."""
+_AGAIN_SECONDS = 0.2
 
 
 async def make(docker: aiodocker.Docker, config: dict[str, Any]) -> None:
     """Unless there is one of that name. Raises StartFailed: there is an end to the addresses that a daemon may give."""
-    name = config["Name"]
-    if await _is_there(docker, name):
-        return
-    try:
-        await docker.networks.create({"CheckDuplicate": True, **config})
-    except aiodocker.DockerError as error:
-        if error.status == UNREACHABLE:
-            raise
-        try:  # another agent may have made it just now
-            async with asyncio.timeout(_SEEN_SECONDS_MAX):
-                while not await _is_there(docker, name):  # noqa: ASYNC110 - nobody tells
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            raise StartFailed(f"no network {name}: {error.message}") from error
+    began = time.monotonic()
+    while not await _is_there(docker, config["Name"]):
+        try:
+            await docker.networks.create({"CheckDuplicate": True, **config})
+            return
+        except aiodocker.DockerError as error:
+            if error.status == UNREACHABLE:
+                raise
+            patience = _SEEN_SECONDS_MAX if error.status < 500 else _PASSING_SECONDS_MAX
+            if time.monotonic() - began > patience:
+                raise StartFailed(f"no network {config['Name']}: {error.message}") from error
+            await asyncio.sleep(_AGAIN_SECONDS)
 
 
 async def drop(docker: aiodocker.Docker, name: str) -> None:
