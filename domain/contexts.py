@@ -6,5 +6,6 @@ from domain.context import AnyContext
 from domain.directory.consequences import DIRECTORY
 from domain.scheduling.consequences import SCHEDULING
 from domain.session.consequences import SESSION
+from domain.vfolder.consequences import VFOLDER
 
-CONTEXTS: Mapping[str, AnyContext] = {context.name: context for context in (SESSION, SCHEDULING, DIRECTORY)}
+CONTEXTS: Mapping[str, AnyContext] = {context.name: context for context in (SESSION, VFOLDER, SCHEDULING, DIRECTORY)}

@@ -3,7 +3,7 @@
 An agent asks with a `Question`, in which everything secret is still sealed; the `Outfit` is the answer, in clear.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, PlainSerializer, SecretStr
 
@@ -12,6 +12,9 @@ from domain.vfolder.mounts import Mount
 
 VARIABLES_MAX = 1000
 """Of one kernel's environment."""
+
+MOUNT_REFUSED: Final = "mount-refused"
+"""The problem that is the answer where a folder may not be mounted (any more)."""
 
 Secret = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value, when_used="json")]
 """In clear on its way to an agent (as JSON), and nowhere else: neither a traceback nor a log shows it."""

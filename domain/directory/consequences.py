@@ -1,18 +1,21 @@
 """What follows from an event of the directory.
 
-The sessions of a keypair are told what they may do now; agents get orders about images.
+The sessions of a keypair and the folders of a user or project are told what they may do now; agents get orders about
+images.
 """
 
 from collections.abc import Iterable, Sequence
 
 from domain.context import PLACEMENTS, Alarm, Context, Send
 from domain.directory.decider import decide
+from domain.directory.folder_limits import folder_limits, whose_limits
 from domain.directory.folding import evolve
 from domain.directory.messages import COMMANDS, EVENTS, DirectoryCommands, DirectoryEvents
 from domain.directory.messages.keypairs import KeypairCreated, KeypairDeleted, KeypairModified
 from domain.directory.messages.policies import KeypairPolicyPut
 from domain.directory.messages.tasks import (
     CommitSession,
+    CopyFolder,
     PassTaskDeadline,
     PreloadImages,
     ScanRegistries,
@@ -21,12 +24,14 @@ from domain.directory.messages.tasks import (
     TaskStarted,
     UnloadImages,
 )
-from domain.directory.messages.tenants import DomainModified
-from domain.directory.messages.users import UserModified
+from domain.directory.messages.tenants import DomainModified, ProjectPurged
+from domain.directory.messages.users import UserModified, UserPurged
 from domain.directory.state import Directory
 from domain.messages import AccessKey
 from domain.placements import CommitKernel, PullImages, RemoveImages, StopImageTask
 from domain.session.messages import SetSessionLimits
+from domain.vfolder.messages.reports import CloseScope, SetScopeLimits
+from domain.vfolder.mounts import project_scope, user_scope
 
 NAME = "directory"
 
@@ -37,8 +42,12 @@ def consequences(event: DirectoryEvents, before: Directory) -> Sequence[Send]:
             return _image_orders(event)
         case TaskEnded():
             return _stops(event, before)
+        case UserPurged():
+            return [Send("vfolder", CloseScope(at=event.at, scope=user_scope(event.user_id)))]
+        case ProjectPurged():
+            return [Send("vfolder", CloseScope(at=event.at, scope=project_scope(event.project_id)))]
         case _:
-            return _limits(event, before)
+            return [*_limits(event, before), *_folder_limits(event, before)]
 
 
 def alarm(event: DirectoryEvents, _before: Directory) -> Alarm | None:
@@ -72,7 +81,7 @@ def _image_orders(event: TaskStarted) -> Sequence[Send]:
                 push=work.push,
             )
             return [Send(PLACEMENTS, commit)]
-        case ScanRegistries():  # a worker sees to it
+        case ScanRegistries() | CopyFolder():  # a worker sees to it, or a storage service
             return []
     return [
         Send(PLACEMENTS, order(at=event.at, agent_id=agent_id, task_id=event.task_id, references=references))
@@ -98,6 +107,19 @@ def _limits(event: DirectoryEvents, before: Directory) -> Sequence[Send]:
         Send("session", SetSessionLimits(at=event.at, owner=access_key, limits=allowed))
         for access_key, allowed in limits.items()
         if allowed != before.limits(access_key)
+    ]
+
+
+def _folder_limits(event: DirectoryEvents, before: Directory) -> Sequence[Send]:
+    users, projects = whose_limits(event, before)
+    if not users and not projects:
+        return []
+    was, now = folder_limits(before, users, projects), folder_limits(evolve(before, event), users, projects)
+    scopes = [*map(user_scope, users), *map(project_scope, projects)]
+    return [
+        Send("vfolder", SetScopeLimits(at=event.at, scope=scope, limits=now.get(scope)))
+        for scope in scopes
+        if now.get(scope) != was.get(scope)
     ]
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from immutables import Map
 
-from domain.directory.messages.tasks import CommitSession, PartState, ScanRegistries, TaskEnd, TaskId, Work
+from domain.directory.messages.tasks import CommitSession, CopyFolder, ImageWork, PartState, TaskEnd, TaskId, Work
 from domain.messages import AccessKey, AgentId
 
 
@@ -24,9 +24,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`done` of `total`: what is counted is images; 0 of 0 where it is not known yet.
+    """`done` of `total`: what is counted is images, of a copy bytes; 0 of 0 where it is not known yet.
 
-    It has failed when nothing is heard of it until `deadline`. `parts` is empty where a worker does all of it.
+    It has failed when nothing is heard of it until `deadline`. `parts` is empty where no agent has to do with it.
     """
 
     task_id: TaskId
@@ -47,7 +47,7 @@ class Task:
     @property
     def owner(self) -> AccessKey | None:
         """Whose task it is; None: the superadmins'."""
-        return self.work.owner if isinstance(self.work, CommitSession) else None
+        return self.work.owner if isinstance(self.work, CommitSession | CopyFolder) else None
 
     @property
     def agents_at_work(self) -> list[AgentId]:
@@ -57,7 +57,7 @@ class Task:
 
 def started(task_id: TaskId, work: Work, at: datetime, deadline: datetime) -> Task:
     """The task before anything is done of it."""
-    if isinstance(work, ScanRegistries):
+    if not isinstance(work, ImageWork):
         return Task(task_id, work, at, deadline)
     parts = Map({agent_id: Part() for agent_id in work.agents})
     return Task(task_id, work, at, deadline, total=len(work.references) * len(parts), parts=parts)

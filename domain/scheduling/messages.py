@@ -57,7 +57,7 @@ class AgentProfile(Value):
     address: str = Field(description="Internal URL under which the api reaches it.")
     runtime: str
     capabilities: tuple[str, ...] = Field(
-        (), description="`runtime:<OCI runtime>`, `cluster:single-node`, `cluster:multi-node`, and others."
+        (), description="`runtime:<OCI runtime>`, `cluster:single-node`, `volume:<host>`, and others."
     )
 
 

@@ -1,4 +1,5 @@
-"""What follows from an event of a session: words to the scheduler, orders to agents, and its next deadline.
+"""What follows from an event of a session: words to the scheduler and to its folders, orders to agents, and its next
+deadline.
 
 All of it sees the state before the event, so that what has just ended still says where it was.
 """
@@ -27,6 +28,8 @@ from domain.session.messages import (
 )
 from domain.session.state import Kernel, Session, Sessions, evolve, evolve_session, owed
 from domain.session.status import Reason, SessionStatus, SessionType
+from domain.vfolder.messages.reports import MountFolder, UnmountFolder
+from domain.vfolder.mounts import RANK, FolderId, Mount
 
 NAME = "session"
 
@@ -34,7 +37,7 @@ NAME = "session"
 def consequences(event: SessionEvents, before: Sessions) -> Sequence[Send]:
     match event:
         case SessionRequested():
-            return [_demand(evolve(before, event).living[event.session_id], event, ())]
+            return [*_mounts(event), _demand(evolve(before, event).living[event.session_id], event, ())]
         case SessionRescheduled():
             session = evolve_session(before.living[event.session_id], event)
             return [_demand(session, event, event.avoid)]
@@ -51,7 +54,8 @@ def consequences(event: SessionEvents, before: Sessions) -> Sequence[Send]:
             return [*_release(event, before), *_bar(event, before)]
         case SessionEnded():
             session = before.living[event.session_id]
-            return [_withdraw(session, event)] if session.status is SessionStatus.PENDING else []
+            withdrawal = [_withdraw(session, event)] if session.status is SessionStatus.PENDING else []
+            return [*withdrawal, *_unmounts(session, event)]
         case _:
             return []
 
@@ -101,6 +105,43 @@ def _demand(session: Session, event: SessionEvents, avoid: tuple[AgentId, ...]) 
         avoid=avoid,
     )
     return Send("scheduling", DemandPlacement(at=event.at, cell=spec.cell, claim=claim))
+
+
+def _mounts(event: SessionRequested) -> list[Send]:
+    """Its folders are its own until it ends, so that they stay where they are. Each is asked for once, and for the most
+    that is to be done in it, wherever its parts are mounted."""
+    most: dict[FolderId, Mount] = {}
+    for mount in event.spec.mounts:
+        known = most.get(mount.folder.folder_id)
+        if known is None or RANK[known.permission] < RANK[mount.permission]:
+            most[mount.folder.folder_id] = mount
+    return [
+        Send(
+            "vfolder",
+            MountFolder(
+                at=event.at,
+                scope=mount.folder.scope,
+                folder_id=folder_id,
+                session_id=event.session_id,
+                owner=event.owner,
+                user_id=mount.user_id,
+                permission=mount.permission,
+                by_project=mount.by_project,
+            ),
+        )
+        for folder_id, mount in most.items()
+    ]
+
+
+def _unmounts(session: Session, event: SessionEnded) -> list[Send]:
+    scopes = {mount.folder.folder_id: mount.folder.scope for mount in session.spec.mounts}
+    return [
+        Send(
+            "vfolder",
+            UnmountFolder(at=event.at, scope=scope, folder_id=folder_id, session_id=session.session_id),
+        )
+        for folder_id, scope in scopes.items()
+    ]
 
 
 def _withdraw(session: Session, event: SessionEvents) -> Send:
@@ -208,7 +249,7 @@ def _needs(spec: SessionSpec, kernels: int) -> tuple[str, ...]:
     needs = [] if spec.runtime_class is None else [f"runtime:{spec.runtime_class.value}"]
     if kernels > 1:
         needs.append(f"cluster:{spec.cluster_mode.value}")
-    return tuple(needs)
+    return (*needs, *dict.fromkeys(mount.needs for mount in spec.mounts))
 
 
 def _cluster_environ(session: Session, kernel: Kernel) -> dict[str, str]:

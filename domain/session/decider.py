@@ -10,6 +10,7 @@ from domain.session.messages import (
     KernelEnded,
     KernelReport,
     KernelStarted,
+    Limits,
     LoseKernel,
     PassDeadline,
     PlaceSession,
@@ -114,8 +115,7 @@ def _request(command: RequestSession, state: Sessions) -> Events:
             f"the policy allows {limits.max_kernels_per_session} kernels a session",
             "kernels",
         )
-    if len(state.living) >= limits.max_concurrent_sessions:
-        raise Refused("too_many_sessions", f"the policy allows {limits.max_concurrent_sessions} sessions at a time")
+    _refuse_beyond(limits, command.spec.session_type, state)
     if command.spec.session_type is SessionType.BATCH and not command.spec.startup_command:
         raise Refused("no_startup_command", "a batch session needs a startup command", "spec.startup_command")
     for name, units in command.spec.slots.items():
@@ -133,6 +133,17 @@ def _request(command: RequestSession, state: Sessions) -> Events:
             deadline=later(command.at, wait),
         )
     ]
+
+
+def _refuse_beyond(limits: Limits, kind: SessionType, state: Sessions) -> None:
+    """Sessions of type `system`, which are there to reach folders, are limited for themselves."""
+    is_system = kind is SessionType.SYSTEM
+    most = limits.max_concurrent_sftp_sessions if is_system else limits.max_concurrent_sessions
+    if len(state.living) < most:
+        return  # and nobody has to be counted
+    if sum((each.spec.session_type is SessionType.SYSTEM) is is_system for each in state.living.values()) >= most:
+        what = "system sessions" if is_system else "sessions"
+        raise Refused("too_many_sessions", f"the policy allows {most} {what} at a time")
 
 
 def _cancel(command: CancelSession, state: Sessions) -> Events:
@@ -220,7 +231,9 @@ def _refuse_mount(command: RefuseMount, state: Sessions) -> Events:
     session = state.living.get(command.session_id)
     if session is None or session.status in GOING:
         raise Unneeded("session_ending", "the session has ended, or is about to")
-    return end(session, state, command.at, Reason.MOUNT_REFUSED, forced=False)
+    events = end(session, state, command.at, Reason.MOUNT_REFUSED, forced=False)
+    why = {"message": command.message}
+    return [event.model_copy(update=why) if isinstance(event, KernelEnded) else event for event in events]
 
 
 # -- agents ------------------------------------------------------------------------------------------------------------
@@ -268,6 +281,12 @@ def _failed(command: ReportKernelFailed, state: Sessions) -> Events:
         return confirmed
     session, _ = _reported(command, state)
     ended = _kernel_ended(command, KernelStatus.ERROR, command.reason, None, command.message)
+    if command.reason is Reason.MOUNT_REFUSED and session.status not in GOING:  # as it would be elsewhere
+        return then(
+            state,
+            [ended],
+            lambda now: end(now.living[session.session_id], now, command.at, command.reason, forced=False),
+        )
     if session.status in STARTING:
         return then(
             state,

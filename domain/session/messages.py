@@ -43,6 +43,9 @@ class Limits(Value):
     max_lifetime_seconds: float = Field(0, ge=0, le=SECONDS_MAX, description="0: no limit.")
     idle_timeout_seconds: float = Field(0, ge=0, le=SECONDS_MAX, description="0: no limit.")
     max_kernels_per_session: int = Field(ge=1)
+    max_concurrent_sftp_sessions: int = Field(
+        1, ge=0, description="Those of type `system`, which count for themselves."
+    )
 
 
 class Seat(Value):

@@ -1,7 +1,7 @@
 """Words about folders that sessions, agents and storage services share: what one is called, and how it is used."""
 
 from enum import StrEnum
-from typing import Annotated, NewType
+from typing import Annotated, Final, NewType
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from domain.messages import UserId, Value
 FolderId = NewType("FolderId", str)
 """A UUID in its canonical form. Clients may leave out the dashes."""
 
-Scope = Annotated[str, Field(pattern=r"^(user|project):[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Scope = Annotated[str, Field(pattern=r"^(user|project):[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Whose folders: `user:<user id>` or `project:<project id>`. The boundary key: names, counts and quota are one's."""
 
 Host = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}:[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -21,6 +21,10 @@ FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._-]{0,63}$"
 
 Subpath = Annotated[str, Field(max_length=4096)]
 """Below the folder, with `/`, neither absolute nor with `..`; empty: the folder itself."""
+
+
+HOME: Final = "/home/work"
+"""The home and working directory of a kernel, wherever the kernel has a file system of its own. Folders go there."""
 
 
 class Permission(StrEnum):
@@ -74,6 +78,30 @@ class Mount(Value):
     path: str = Field(pattern=r"^/", max_length=4096)
     permission: Permission
     unmanaged_path: str | None = None
+
+    @property
+    def needs(self) -> str:
+        """What an agent must be able to do, in the words of `AgentProfile.capabilities`."""
+        return UNMANAGED if self.unmanaged_path is not None else capability_of(self.folder.host)
+
+
+UNMANAGED: Final = "unmanaged-folders"
+"""The capability of an agent on whose host folders of no volume may lie."""
+
+
+def capability_of(host: Host) -> str:
+    """That of an agent on whose host this volume is."""
+    return f"volume:{host}"
+
+
+def user_scope(user_id: str) -> str:
+    """Whose own folders are a user's."""
+    return f"user:{user_id}"
+
+
+def project_scope(project_id: str) -> str:
+    """Whose folders are shared by the members of a project."""
+    return f"project:{project_id}"
 
 
 def folder_path(folder_id: FolderId) -> str:

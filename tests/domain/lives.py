@@ -14,6 +14,9 @@ from domain.directory.state import Directory
 from domain.messages import AccessKey, Refused
 from domain.placements import ImageOrder, StopImageTask
 from domain.session.messages import Limits, SetSessionLimits
+from domain.vfolder.messages.common import ScopeLimits
+from domain.vfolder.messages.reports import CloseScope, SetScopeLimits
+from domain.vfolder.mounts import Scope
 from tests.domain.people import HASH, OTHER_HASH, SEALED, after, beginning
 
 many = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -36,6 +39,12 @@ GRANTEES = tuple(
     for each in pool
 )
 OWNERS = tuple({"scope": each["kind"], "id": each["id"]} for each in GRANTEES)
+HOSTS: Sequence[Any] = (
+    {},
+    {"local:one": ["create-vfolder"]},
+    {"local:one": ["upload-file"], "local:two": ["create-vfolder"]},
+)
+PROJECT_CHANGES = ({"resource_policy": POLICIES}, {"active": TRUTH}, {"allowed_vfolder_hosts": HOSTS})
 COUNTED: Sequence[Mapping[str, int]] = ({}, {"max_vfolder_count": 1}, {"max_vfolder_count": 2})
 SLOTS = ({"resource_slots": {"cpu": 1000}}, {"resource_slots": {"cpu": 2000}})
 REGISTRIES, ARCHITECTURES, ALIASES = ("x.org", "y.org", "local"), ("x86_64", "aarch64"), ("py", "torch")
@@ -48,10 +57,12 @@ COME = tuple(
     for some in ((), REFERENCES[:1], REFERENCES[1:3])
 )
 GONE = tuple(tuple((each, "x86_64") for each in some) for some in ((), REFERENCES[:2], REFERENCES[2:]))
+FOLDER = {"scope": "user:u-ada", "folder_id": "f1", "host": "local:one"}
 WORKS = (
     {"work": "scan", "registries": ("x.org", "local")},
     {"work": "preload", "references": REFERENCES[:2], "agents": AGENTS},
     {"work": "unload", "references": REFERENCES[:1], "agents": AGENTS[:1]},
+    {"work": "copy", "owner": KEYS[0], "source": FOLDER, "target": {**FOLDER, "folder_id": "t3"}},
 )
 USER = {"username": NAMES, "role": ("superadmin", "user"), "domain": DOMAINS}
 USER_CHANGES = (
@@ -76,10 +87,14 @@ CONTENT = {**DOTFILE, "mode": ("600", "644"), "content": (SEALED,), "size": (1,)
 
 ABOUT_PEOPLE: Mapping[str, Mapping[str, Pool]] = {
     "CreateDomain": {"name": DOMAINS},
-    "ModifyDomain": {"name": DOMAINS, "rename": (None, *DOMAINS, "third"), "changes": {"active": TRUTH}},
+    "ModifyDomain": {
+        "name": DOMAINS,
+        "rename": (None, *DOMAINS, "third"),
+        "changes": {"active": TRUTH, "allowed_vfolder_hosts": HOSTS},
+    },
     "PurgeDomain": {"name": DOMAINS},
     "CreateProject": {"project_id": PROJECTS, "name": NAMES, "domain": DOMAINS},
-    "ModifyProject": {"project_id": PROJECTS, "rename": NAMES, "changes": {"resource_policy": POLICIES}},
+    "ModifyProject": {"project_id": PROJECTS, "rename": NAMES, "changes": PROJECT_CHANGES},
     "PurgeProject": {"project_id": PROJECTS},
     "CreateUser": {
         "user_id": PEOPLE,
@@ -197,13 +212,15 @@ def _is_pool(value: Mapping[str, Any]) -> bool:
 class Life:
     """What came of the commands: the state, the events in the log, and what others have been told.
 
-    `limits`: by keypair, the last ones sent; `orders`: to agents, all of them; `alarms`: by subject, those yet to ring.
+    `limits`: by keypair, and `folder_limits`: by owner, the last ones sent; `orders`: to agents, all of them;
+    `alarms`: by subject, those yet to ring.
     """
 
     def __init__(self, seeds: list[int], kinds: Sequence[str] = PEOPLE_KINDS) -> None:
         self.state = Directory()
         self.events: list[DirectoryEvents] = []
         self.limits: dict[AccessKey, Limits | None] = {}
+        self.folder_limits: dict[Scope, ScopeLimits | None] = {}
         self.orders: list[ImageOrder | StopImageTask] = []
         self.alarms: dict[str, Alarm] = {}
         for first in beginning:
@@ -223,6 +240,10 @@ class Life:
             for sent in DIRECTORY.consequences(event, self.state):
                 if isinstance(sent.message, SetSessionLimits):
                     self.limits[sent.message.owner] = sent.message.limits
+                elif isinstance(sent.message, SetScopeLimits):
+                    self.folder_limits[sent.message.scope] = sent.message.limits
+                elif isinstance(sent.message, CloseScope):
+                    self.folder_limits[sent.message.scope] = None
                 else:
                     assert isinstance(sent.message, ImageOrder | StopImageTask)
                     self.orders.append(sent.message)

@@ -1,4 +1,5 @@
-"""Freezes a history of today's shapes: `python -m tests.domain.recording NAME`, once for each release that changed one.
+"""Freezes a history of today's shapes: `python -m tests.domain.recording NAME [CONTEXT…]`, once for each release that
+changed one, of those contexts.
 
 A file that stands is never written again: what was released is what has to be read.
 """
@@ -17,7 +18,9 @@ from domain.messages import Event
 from domain.scheduling.messages import ExcludeAgent, IncludeAgent
 from domain.scheduling.state import Cell
 from domain.session.state import Sessions
-from tests.domain import people
+from domain.vfolder.state import Folders
+from tests.domain import folders, people
+from tests.domain.folder_world import FolderWorld
 from tests.domain.world import AGENTS, CELL, World
 
 FOLDER = Path(__file__).parent / "histories"
@@ -40,6 +43,19 @@ def facts(state: Any) -> Any:
                 "agents": {agent.agent_id: [agent.standing, dict(agent.free), agent.excluded] for agent in agents},
                 "waiting": sorted(f"{session_id}/{attempt}" for session_id, attempt in state.demands),
                 "placed": sorted(f"{session_id}/{attempt}" for session_id, attempt in state.grants),
+            }
+        case Folders():
+            return {
+                "folders": {
+                    folder.name: [folder.status, folder.used_bytes, sorted(folder.members), sorted(folder.mounts)]
+                    for folder in state.folders.values()
+                },
+                "names": sorted(state.names),
+                "invited": sorted(f"{each.invitee} {each.permission}" for each in state.invitations.values()),
+                "received": sorted(f"{each.name} {each.accepted}" for each in state.received.values()),
+                "joined": {each.name: each.folder.scope for each in state.joined.values()},
+                "quotas": dict(state.quotas),
+                "may have": state.limits and state.limits.max_folders,
             }
         case Directory():
             return {
@@ -66,6 +82,11 @@ def _lives() -> dict[str, list[tuple[str, Event]]]:
         name: [(key, event) for (context, key), events in world.history.items() if context == name for event in events]
         for name in ("session", "scheduling")
     }
+    owners = FolderWorld()
+    for told_to_folders in folders.life:
+        owners.send("story", told_to_folders)
+        owners.deliver_all()
+    lives["vfolder"] = [(scope, event) for scope, events in owners.history.items() for event in events]
     given, told = people.nobody, list[Event]()
     for command in people.life:
         told += given.when(command).events
@@ -73,8 +94,10 @@ def _lives() -> dict[str, list[tuple[str, Event]]]:
     return lives | {"directory": [(DIRECTORY.name, event) for event in told]}
 
 
-def main(name: str) -> None:
+def main(name: str, *contexts: str) -> None:
     for context, told in _lives().items():
+        if contexts and context not in contexts:
+            continue
         lines = [
             {"key": key, "type": type(event).__name__, "version": event.version, "data": event.model_dump(mode="json")}
             for key, event in told
@@ -89,4 +112,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -54,6 +54,10 @@ class Outcome:
             state = self.context.evolve(state, event)
         return sends
 
+    def told(self, context: str) -> list[Send]:
+        """The consequences for one context, or for agents."""
+        return [send for send in self.sends if send.to == context]
+
     @property
     def after(self) -> Any:
         """The state when all of it has happened."""

@@ -103,48 +103,51 @@ def test_no_password_and_no_secret_is_accepted_in_the_clear() -> None:
 
 
 def test_a_new_keypair_may_start_what_its_policy_allows() -> None:
-    assert everybody.when(keypair(SPARE)).sends == [limits_sent(LIMITS, SPARE)]
+    assert everybody.when(keypair(SPARE)).told("session") == [limits_sent(LIMITS, SPARE)]
 
 
 def test_a_keypair_of_an_inactive_user_may_start_nothing() -> None:
-    assert everybody.and_when(modify_user(status="inactive")).when(keypair(SPARE)).sends == []
+    assert everybody.and_when(modify_user(status="inactive")).when(keypair(SPARE)).told("session") == []
 
 
 def test_taking_a_keypair_away_and_giving_it_back_is_told_to_its_sessions() -> None:
     off, on = modify_keypair(active=False), modify_keypair(active=True)
-    assert everybody.when(off).sends == [limits_sent(None)]
-    assert everybody.and_when(off).when(on).sends == [limits_sent(LIMITS)]
-    assert everybody.when(DeleteKeypair(at=NOW, access_key=KEY)).sends == [limits_sent(None)]
+    assert everybody.when(off).told("session") == [limits_sent(None)]
+    assert everybody.and_when(off).when(on).told("session") == [limits_sent(LIMITS)]
+    assert everybody.when(DeleteKeypair(at=NOW, access_key=KEY)).told("session") == [limits_sent(None)]
 
 
 def test_a_user_who_is_let_in_no_more_is_told_to_all_his_keypairs() -> None:
     both = everybody.and_when(keypair(SPARE))
     told = [limits_sent(None), limits_sent(None, SPARE)]
     for gone in (modify_user(status="inactive"), modify_user(status="deleted"), PurgeUser(at=NOW, user_id=ADA)):
-        assert both.when(gone).sends == told
-    assert everybody.when(modify_user(full_name="Ada L.")).sends == []
+        assert both.when(gone).told("session") == told
+    assert everybody.when(modify_user(full_name="Ada L.")).told("session") == []
 
 
 def test_a_changed_policy_is_told_to_every_keypair_that_has_it() -> None:
     tighten = ModifyKeypairPolicy(at=NOW, name="basic", changes={"max_concurrent_sessions": 1})
-    assert everybody.when(tighten).sends == [limits_sent(TIGHTER)]
-    assert everybody.when(CreateKeypairPolicy(at=NOW, name="unused")).sends == []
-    assert everybody.when(ModifyKeypairPolicy(at=NOW, name="basic", changes={"max_vfolder_count": 1})).sends == []
+    assert everybody.when(tighten).told("session") == [limits_sent(TIGHTER)]
+    assert everybody.when(CreateKeypairPolicy(at=NOW, name="unused")).told("session") == []
+    assert (
+        everybody.when(ModifyKeypairPolicy(at=NOW, name="basic", changes={"max_vfolder_count": 1})).told("session")
+        == []
+    )
 
 
 def test_a_keypair_that_moves_to_another_policy_may_start_what_that_allows() -> None:
     small = CreateKeypairPolicy(at=NOW, name="s", spec={"max_concurrent_sessions": 1, "max_containers_per_session": 2})
-    assert everybody.and_when(small).when(modify_keypair(resource_policy="s")).sends == [limits_sent(TIGHTER)]
+    assert everybody.and_when(small).when(modify_keypair(resource_policy="s")).told("session") == [limits_sent(TIGHTER)]
 
 
 def test_nobody_in_an_inactive_domain_starts_anything() -> None:
     off = ModifyDomain(at=NOW, name="default", changes={"active": False})
-    assert everybody.when(off).sends == [limits_sent(None)]
+    assert everybody.when(off).told("session") == [limits_sent(None)]
     inactive = everybody.and_when(off)
     assert inactive.state.identity(KEY).active
     on = ModifyDomain(at=NOW, name="default", changes={"active": True})
-    assert inactive.when(on).sends == [limits_sent(LIMITS)]
-    assert inactive.when(modify_user(domain="other")).sends == [limits_sent(LIMITS)]
+    assert inactive.when(on).told("session") == [limits_sent(LIMITS)]
+    assert inactive.when(modify_user(domain="other")).told("session") == [limits_sent(LIMITS)]
 
 
 # -- what may be asked -------------------------------------------------------------------------------------------------

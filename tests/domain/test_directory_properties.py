@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given
 
 from domain.directory.consequences import DIRECTORY
+from domain.directory.folder_limits import folder_limits
 from domain.directory.messages import COMMANDS, EVENTS
 from domain.directory.messages.groups import GranteeKind
 from domain.directory.messages.personal import DotfileScope
@@ -91,6 +92,13 @@ def test_sessions_know_what_each_keypair_may_do_and_that_those_that_are_gone_may
     for access_key, limits in life.limits.items():
         assert limits == life.state.limits(access_key), access_key
     assert not [key for key in life.state.keypairs if key not in life.limits and life.state.limits(key)]
+
+
+@many
+@given(lives)
+def test_owners_of_folders_know_what_they_may_have_and_that_those_who_are_gone_may_have_nothing(life: Life) -> None:
+    allowed = folder_limits(life.state, life.state.users, life.state.projects)
+    assert {scope: limits for scope, limits in life.folder_limits.items() if limits is not None} == allowed
 
 
 @many

@@ -120,7 +120,7 @@ def test_a_user_comes_with_his_first_keypair_as_his_main_one_all_or_nothing() ->
         KeypairCreated(at=NOW, access_key=SPARE, user_id=EVE, secret_sealed=SEALED, spec=spec),
     )
     told = SetSessionLimits(at=NOW, owner=SPARE, limits=LIMITS)
-    assert [sent.message for sent in everybody.when(eve).sends] == [told]
+    assert [sent.message for sent in everybody.when(eve).told("session")] == [told]
     everybody.and_when(eve).when(eve).then_nothing()
     everybody.and_when(eve, keypair("AKIC", EVE), modify_user(EVE, main_access_key="AKIC")).when(eve).then_nothing()
 

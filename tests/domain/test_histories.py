@@ -11,6 +11,7 @@ from domain.directory.messages import DirectoryEvents
 from domain.scheduling.messages import SchedulingEvents
 from domain.session.messages import SessionEvents
 from domain.upcasting import lift
+from domain.vfolder.messages import FolderEvents
 from tests.domain.recording import FOLDER, facts
 
 FILES = sorted(FOLDER.glob("*.json"))
@@ -34,7 +35,7 @@ def test_a_frozen_history_is_folded_to_what_it_meant(path: Path) -> None:
     assert json.loads(json.dumps(outcome)) == history["facts"]
 
 
-@pytest.mark.parametrize("union", [SessionEvents, SchedulingEvents, DirectoryEvents])
+@pytest.mark.parametrize("union", [SessionEvents, SchedulingEvents, DirectoryEvents, FolderEvents])
 def test_every_event_there_is_happens_in_some_history(union: Any) -> None:
     classes = {(each.__name__, each.version) for each in get_args(get_args(union)[0])}
     seen = {(line["type"], line["version"]) for path in FILES for line in _read(path)["events"]}

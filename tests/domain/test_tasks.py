@@ -8,6 +8,7 @@ from domain.directory.messages.images import ImageRegistered
 from domain.directory.messages.tasks import (
     TASK_KEPT_SECONDS,
     TASK_SILENCE_SECONDS,
+    CopyFolder,
     PartState,
     PreloadImages,
     ScanRegistries,
@@ -18,8 +19,9 @@ from domain.directory.messages.tasks import (
     UnloadImages,
 )
 from domain.directory.tasks import Task
-from domain.messages import Command, UserId
+from domain.messages import AccessKey, Command, UserId
 from domain.placements import CommitKernel, PullImages, RemoveImages, StopImageTask
+from domain.vfolder.mounts import FolderId, FolderRef
 from tests.domain.images import (
     A1,
     A2,
@@ -208,6 +210,19 @@ def test_a_cancelled_task_is_over_and_who_is_still_at_work_is_told() -> None:
     assert cancelled.sends == [Send(PLACEMENTS, StopImageTask(at=NOW, agent_id=A2, task_id=T1))]
     preloading.and_when(cancel()).when(cancel()).then_nothing()
     nobody.when(cancel()).then_refused("unknown_task")
+
+
+def test_a_copy_of_a_folder_is_its_askers_and_cannot_be_left_half() -> None:
+    source, target = (FolderRef(scope="user:u-ada", folder_id=FolderId(each), host="local:one") for each in ("f1", T1))
+    copy = CopyFolder(owner=AccessKey("AKIA"), source=source, target=target)
+    begun = nobody.when(start(copy))
+    begun.then_types(TaskStarted)
+    assert begun.sends == []
+    copying = nobody.and_when(start(copy))
+    assert copying.state.tasks[T1].owner == "AKIA"
+    assert copying.when(progress(3, 7)).only(TaskProgressed).total == 7
+    copying.when(cancel()).then_refused("task_goes_on")
+    copying.and_when(ends()).when(cancel()).then_nothing()
 
 
 def test_what_is_reported_after_the_end_is_nothing() -> None:

@@ -13,6 +13,7 @@ from domain.directory.messages.tasks import (
     TASK_SILENCE_SECONDS,
     CancelTask,
     CommitSession,
+    CopyFolder,
     PartState,
     PassTaskDeadline,
     ReportTaskEnd,
@@ -76,7 +77,7 @@ def _start(command: StartTask, state: Directory) -> Events:
 
 def _once_each(work: Work) -> Work:
     """The work without repetitions."""
-    if isinstance(work, CommitSession):
+    if isinstance(work, CommitSession | CopyFolder):
         return work
     if isinstance(work, ScanRegistries):
         return work.model_copy(update={"registries": tuple(dict.fromkeys(work.registries))})
@@ -88,6 +89,8 @@ def _cancel(command: CancelTask, state: Directory) -> Events:
     task = state.tasks.get(command.task_id)
     if task is None:
         raise Refused("unknown_task", f"no task {command.task_id}", "task_id")
+    if task.open and isinstance(task.work, CopyFolder):
+        raise Refused("task_goes_on", "a folder that is being copied cannot be left half", "task_id")
     return [_ended(task, TaskEnd.CANCELLED, "cancelled", command.at)] if task.open else []
 
 

@@ -46,6 +46,7 @@ class KeypairPolicySpec(Value):
             max_lifetime_seconds=self.max_session_lifetime,
             idle_timeout_seconds=self.idle_timeout,
             max_kernels_per_session=self.max_containers_per_session,
+            max_concurrent_sftp_sessions=self.max_concurrent_sftp_sessions,
         )
 
 

@@ -1,7 +1,7 @@
-"""Background tasks: long work with images that somebody asked for, and how far it is.
+"""Background tasks: long work with images or folders that somebody asked for, and how far it is.
 
-A scan is done by a worker (`workers.errands`); pulling, removing and committing is done by agents, each on an order of
-its own. A task of which nothing is heard for `TASK_SILENCE_SECONDS` has failed.
+A scan is done by a worker (`workers.errands`), a copy by a storage service; pulling, removing and committing is done by
+agents, each on an order of its own. A task of which nothing is heard for `TASK_SILENCE_SECONDS` has failed.
 """
 
 from enum import StrEnum
@@ -12,6 +12,7 @@ from pydantic import Field
 from domain.directory.messages.common import DirectoryCommand
 from domain.directory.messages.images import ImageReference, Labels, LocalImage, RegistryName
 from domain.messages import AccessKey, AgentId, Event, Instant, KernelId, SessionId, Value
+from domain.vfolder.mounts import FolderRef
 
 TaskId = NewType("TaskId", str)
 
@@ -69,7 +70,22 @@ class CommitSession(Value):
         return (self.reference,)
 
 
-Work = Annotated[ScanRegistries | PreloadImages | UnloadImages | CommitSession, Field(discriminator="work")]
+class CopyFolder(Value):
+    """A folder is being copied into another, which `owner` asked for. Counted in bytes.
+
+    The clone is a folder with a life of its own, which starts and ends this task. It cannot be cancelled.
+    """
+
+    work: Literal["copy"] = "copy"
+    owner: AccessKey
+    source: FolderRef
+    target: FolderRef
+
+
+ImageWork = PreloadImages | UnloadImages | CommitSession
+"""What agents do, each its part."""
+
+Work = Annotated[ScanRegistries | ImageWork | CopyFolder, Field(discriminator="work")]
 
 
 class TaskEnd(StrEnum):

@@ -1,0 +1,1 @@
+"""The deciders of folders: one module for each part of their story. `domain.vfolder.decider` says which is where."""
