@@ -16,6 +16,7 @@ from domain.directory.messages.policies import KeypairPolicyPut
 from domain.directory.messages.tasks import (
     CommitSession,
     CopyFolder,
+    DeleteFolder,
     PassTaskDeadline,
     PreloadImages,
     ScanRegistries,
@@ -81,7 +82,7 @@ def _image_orders(event: TaskStarted) -> Sequence[Send]:
                 push=work.push,
             )
             return [Send(PLACEMENTS, commit)]
-        case ScanRegistries() | CopyFolder():  # a worker sees to it, or a storage service
+        case ScanRegistries() | CopyFolder() | DeleteFolder():  # a worker sees to it, or a storage service
             return []
     return [
         Send(PLACEMENTS, order(at=event.at, agent_id=agent_id, task_id=event.task_id, references=references))

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from immutables import Map
 
-from domain.directory.messages.tasks import CommitSession, CopyFolder, ImageWork, PartState, TaskEnd, TaskId, Work
+from domain.directory.messages.tasks import CommitSession, FolderWork, ImageWork, PartState, TaskEnd, TaskId, Work
 from domain.messages import AccessKey, AgentId
 
 
@@ -24,7 +24,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`done` of `total`: what is counted is images, of a copy bytes; 0 of 0 where it is not known yet.
+    """`done` of `total`: what is counted is images, bytes of a copy, files of a deletion; 0 of 0 where it is not known
+    yet.
 
     It has failed when nothing is heard of it until `deadline`. `parts` is empty where no agent has to do with it.
     """
@@ -47,7 +48,7 @@ class Task:
     @property
     def owner(self) -> AccessKey | None:
         """Whose task it is; None: the superadmins'."""
-        return self.work.owner if isinstance(self.work, CommitSession | CopyFolder) else None
+        return self.work.owner if isinstance(self.work, CommitSession | FolderWork) else None
 
     @property
     def agents_at_work(self) -> list[AgentId]:

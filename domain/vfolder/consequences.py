@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from domain.context import Alarm, Context, Send
-from domain.directory.messages.tasks import CopyFolder, ReportTaskEnd, StartTask, TaskEnd, TaskId
+from domain.directory.messages.tasks import CopyFolder, DeleteFolder, ReportTaskEnd, StartTask, TaskEnd, TaskId
 from domain.session.messages import RefuseMount
 from domain.vfolder.decider import decide
 from domain.vfolder.folding import evolve
@@ -12,6 +12,7 @@ from domain.vfolder.messages.life import (
     FolderCreated,
     FolderFailed,
     FolderMountRefused,
+    FolderPurged,
     FolderPurging,
     FolderReady,
     FolderRestored,
@@ -19,7 +20,6 @@ from domain.vfolder.messages.life import (
 )
 from domain.vfolder.messages.reports import PassTrashDeadline
 from domain.vfolder.mounts import FolderRef
-from domain.vfolder.phases import Phase
 from domain.vfolder.processes import to_owners
 from domain.vfolder.state import Folders
 
@@ -48,14 +48,16 @@ def _to_other_contexts(event: FolderEvents, before: Folders) -> Sequence[Send]:
             refusal = RefuseMount(at=event.at, owner=event.owner, session_id=event.session_id, message=event.message)
             return [Send("session", refusal)]
         case FolderCreated():
-            return _task(event)
-        case FolderReady() | FolderFailed():
+            return _copy_begins(event)
+        case FolderPurging():
+            return _purge_begins(event, before)
+        case FolderReady() | FolderFailed() | FolderPurged():
             return _end_of_task(event, before)
         case _:
             return []
 
 
-def _task(event: FolderCreated) -> Sequence[Send]:
+def _copy_begins(event: FolderCreated) -> Sequence[Send]:
     """How far a copy is, whoever asked for it sees as a background task, whose progress its storage service tells."""
     if event.source is None or event.asker is None:
         return []
@@ -64,13 +66,20 @@ def _task(event: FolderCreated) -> Sequence[Send]:
     return [Send("directory", StartTask(at=event.at, task_id=TaskId(event.folder_id), work=work))]
 
 
-def _end_of_task(event: FolderReady | FolderFailed, before: Folders) -> Sequence[Send]:
-    clone = before.folders.get(event.folder_id)
-    if clone is None or clone.asker is None or clone.phase not in (Phase.WAITING, Phase.COPYING):
+def _purge_begins(event: FolderPurging, before: Folders) -> Sequence[Send]:
+    """So does whoever asked for a purge."""
+    if event.task is None:
         return []
-    end, message = (TaskEnd.DONE, "") if isinstance(event, FolderReady) else (TaskEnd.FAILED, event.message)
-    ended = ReportTaskEnd(at=event.at, task_id=TaskId(event.folder_id), end=end, message=message)
-    return [Send("directory", ended)]
+    work = DeleteFolder(owner=event.task.asker, folder=before.folders[event.folder_id].ref(event.scope))
+    return [Send("directory", StartTask(at=event.at, task_id=event.task.task_id, work=work))]
+
+
+def _end_of_task(event: FolderReady | FolderFailed | FolderPurged, before: Folders) -> Sequence[Send]:
+    task_id = before.folders[event.folder_id].task_id
+    if task_id is None:
+        return []
+    end, message = (TaskEnd.FAILED, event.message) if isinstance(event, FolderFailed) else (TaskEnd.DONE, "")
+    return [Send("directory", ReportTaskEnd(at=event.at, task_id=task_id, end=end, message=message))]
 
 
 VFOLDER: Context[FolderCommands, FolderEvents, Folders] = Context(

@@ -106,7 +106,8 @@ def evolve(state: Folders, event: FolderEvents) -> Folders:
             return put(_unnamed(state, folder), replace(folder, phase=Phase.TRASHED, purge_at=event.purge_at))
         case FolderPurging():
             folder = state.folders[event.folder_id]
-            return put(_unnamed(state, folder), replace(folder, phase=Phase.PURGING, purge_at=None, message=""))
+            purging = replace(folder, phase=Phase.PURGING, purge_at=None, message="", purge_task=event.task)
+            return put(_unnamed(state, folder), purging)
         case FolderPurged() | FolderGiven():
             state = _unnamed(state, state.folders[event.folder_id])
             return replace(state, folders=state.folders.delete(event.folder_id))

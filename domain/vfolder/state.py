@@ -9,8 +9,9 @@ from datetime import datetime
 
 from immutables import Map
 
+from domain.directory.messages.tasks import TaskId
 from domain.messages import AccessKey, SessionId, UserId
-from domain.vfolder.messages.common import FolderSpec, InvitationId, ScopeLimits
+from domain.vfolder.messages.common import FolderSpec, InvitationId, PurgeTask, ScopeLimits
 from domain.vfolder.mounts import FolderId, FolderRef, Host, Permission, Scope
 from domain.vfolder.phases import DELETED, FolderStatus, Phase, status
 
@@ -21,6 +22,7 @@ class Folder:
     there than all. `held_for`: the clones that are being made of it. `moves`: how often it changed hands.
 
     `spec`: with its options as they are now. `source`, `asker`: of a clone. `to`: who it is being given to.
+    `purge_task`: of the purge that is under way, or was tried last.
     """
 
     folder_id: FolderId
@@ -37,6 +39,7 @@ class Folder:
     used_bytes: int = 0
     files: int = 0
     purge_at: datetime | None = None
+    purge_task: PurgeTask | None = None
     to: Scope | None = None
     message: str = ""
     """Why it is in error."""
@@ -49,6 +52,13 @@ class Folder:
     def in_use(self) -> bool:
         """Whether it has to stay as it is: a session has it, or it is being copied."""
         return bool(self.mounts or self.held_for)
+
+    @property
+    def task_id(self) -> TaskId | None:
+        """Of the background task that says how far it is with what is being done to it, if somebody asked for that."""
+        if self.phase in (Phase.WAITING, Phase.COPYING):
+            return TaskId(self.folder_id) if self.asker is not None else None
+        return self.purge_task.task_id if self.phase is Phase.PURGING and self.purge_task is not None else None
 
     @property
     def status(self) -> FolderStatus:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from domain.messages import UserId
+from domain.directory.messages.tasks import TaskId
+from domain.messages import AccessKey, UserId
 from domain.vfolder.messages import FolderCommands
-from domain.vfolder.messages.common import FolderSpec, InvitationId
+from domain.vfolder.messages.common import FolderSpec, InvitationId, PurgeTask
 from domain.vfolder.messages.requests import (
     AcceptInvitation,
     CancelInvitation,
@@ -61,6 +62,7 @@ def change(world: "FolderWorld", random: Random) -> FolderCommands:
         lambda: TrashFolder(**about, retention_seconds=random.choice((0, 60, 3600))),
         lambda: RestoreFolder(**about, name=random.choice((None, *NAMES))),
         lambda: PurgeFolder(**about),
+        lambda: PurgeFolder(**about, task=PurgeTask(asker=AccessKey("AKIA"), task_id=TaskId(f"t{world.made}"))),
         *[lambda: TransferFolder(**about, to=random.choice(SCOPES))] * 4,
     ]
     return random.choice(commands)()

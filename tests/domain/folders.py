@@ -3,11 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from domain.directory.messages.tasks import TaskId
 from domain.messages import AccessKey, SessionId, UserId
 from domain.vfolder.consequences import VFOLDER
 from domain.vfolder.messages import FolderCommands
 from domain.vfolder.messages.between import AdmitMember, ConfirmMembership, HoldForClone, ReceiveInvitation, TakeFolder
-from domain.vfolder.messages.common import FolderSpec, InvitationId, Member, ScopeLimits, Work
+from domain.vfolder.messages.common import FolderSpec, InvitationId, Member, PurgeTask, ScopeLimits, Work
 from domain.vfolder.messages.reports import (
     CloseScope,
     MountFolder,
@@ -74,6 +75,12 @@ def create(name: str = "data", folder_id: FolderId = F1, scope: str = ADAS, **sp
 
 def clone(name: str = "copy", folder_id: FolderId = F2, scope: str = EVES) -> CloneFolder:
     return CloneFolder(**about(folder_id, scope), name=name, spec=SPEC, source=ref(), asker=KEY)
+
+
+def purge(task_id: TaskId | None, folder_id: FolderId = F1, scope: str = ADAS) -> PurgeFolder:
+    """With a task of that id, if any."""
+    task = None if task_id is None else PurgeTask(asker=KEY, task_id=task_id)
+    return PurgeFolder(**about(folder_id, scope), task=task)
 
 
 def made(folder_id: FolderId = F1, scope: str = ADAS, used_bytes: int = 0) -> ReportFolderReady:
@@ -203,7 +210,7 @@ life: tuple[FolderCommands, ...] = (
     TrashFolder(**about(F4, EVES), retention_seconds=60),
     RestoreFolder(**about(F4, EVES), name="less"),
     TrashFolder(**about(F4, EVES), retention_seconds=60),
-    PurgeFolder(**about(F4, EVES)),
+    purge(TaskId("t1"), F4, EVES),
     ReportFolderPurged(**about(F4, EVES)),
     CloseScope(at=NOW, scope=BOBS),
 )

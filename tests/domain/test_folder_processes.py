@@ -1,11 +1,11 @@
-"""Clones and folders that change hands, told from each side."""
+"""Clones, purges and folders that change hands, told from each side."""
 
 from typing import Any
 
 import pytest
 
 from domain.context import Send
-from domain.directory.messages.tasks import CopyFolder, ReportTaskEnd, StartTask, TaskEnd, TaskId
+from domain.directory.messages.tasks import CopyFolder, DeleteFolder, ReportTaskEnd, StartTask, TaskEnd, TaskId
 from domain.vfolder.messages.between import (
     AbortTransfer,
     BeginClone,
@@ -17,7 +17,7 @@ from domain.vfolder.messages.between import (
     ReleaseClone,
     TakeFolder,
 )
-from domain.vfolder.messages.common import Member, Work
+from domain.vfolder.messages.common import Member, PurgeTask, Work
 from domain.vfolder.messages.life import (
     FolderCloneBegun,
     FolderCreated,
@@ -25,11 +25,12 @@ from domain.vfolder.messages.life import (
     FolderHeld,
     FolderHoldRefused,
     FolderMountRefused,
+    FolderPurged,
     FolderPurging,
     FolderReleased,
     FolderTrashed,
 )
-from domain.vfolder.messages.reports import CloseScope, MountFolder
+from domain.vfolder.messages.reports import CloseScope, MountFolder, PassTrashDeadline, ReportFolderPurged
 from domain.vfolder.messages.requests import (
     AcceptInvitation,
     LeaveFolder,
@@ -50,6 +51,7 @@ from domain.vfolder.messages.sharing import (
     TransferAborted,
     TransferBegun,
 )
+from domain.vfolder.mounts import FolderRef
 from domain.vfolder.phases import FolderStatus
 from tests.domain.folders import (
     ADA,
@@ -71,6 +73,7 @@ from tests.domain.folders import (
     TEAMS,
     about,
     ada,
+    after,
     clone,
     cloneable,
     create,
@@ -84,6 +87,7 @@ from tests.domain.folders import (
     made,
     measured,
     nobody,
+    purge,
     receive,
     ref,
     shared,
@@ -91,6 +95,7 @@ from tests.domain.folders import (
     teams,
     transfer,
     trash,
+    trashed,
     with_data,
 )
 from tests.domain.spec import Given
@@ -104,6 +109,8 @@ held = cloneable.and_when(hold)
 TASK = TaskId(F2)
 ABORT = AbortTransfer(**about(), message="no room")
 CONFIRM = ConfirmTransfer(**about())
+T1, T2 = TaskId("t1"), TaskId("t2")
+PURGED = ReportFolderPurged(**about())
 
 # -- clones ------------------------------------------------------------------------------------------------------------
 
@@ -194,6 +201,53 @@ def test_a_clone_counts_and_has_a_name_as_any_folder() -> None:
     eve.and_when(limit(EVES, LIMITS.model_copy(update={"max_folders": 1})), create("one", F1, EVES)).when(
         clone()
     ).then_refused("too_many_folders")
+
+
+# -- purges ------------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_asks_for_a_purge_sees_how_far_it_is_and_each_attempt_is_a_task_of_its_own() -> None:
+    asked = trashed.when(purge(T1))
+    asked.then(FolderPurging(**about(), task=PurgeTask(asker=KEY, task_id=T1)))
+    assert asked.sends == [_begins(T1)]
+    purging = trashed.and_when(purge(T1))
+    purging.when(purge(T2)).then_nothing()
+    gives_up = purging.when(failed(Work.PURGE))
+    assert gives_up.sends == [_ends(T1, TaskEnd.FAILED, "no disk")]
+    error = purging.and_when(failed(Work.PURGE))
+    assert error.when(PURGED).sends == [], "it has failed for him who asked"
+    assert error.when(purge(T2)).sends == [_begins(T2)]
+    assert error.and_when(purge(T2)).when(PURGED).sends == [_ends(T2)]
+
+
+def test_a_purge_that_nobody_asked_for_has_no_task_also_where_somebody_tried_before() -> None:
+    passed = PassTrashDeadline(at=NOW, scope=ADAS, folder_id=F1, deadline=after(60))
+    for quiet in (purge(None), passed, CloseScope(at=NOW, scope=ADAS)):
+        assert trashed.when(quiet).sends == []
+        assert trashed.and_when(quiet).when(PURGED).sends == []
+    again = trashed.and_when(purge(T1), failed(Work.PURGE), purge(None))
+    assert again.when(PURGED).sends == []
+
+
+def test_the_task_of_a_purge_for_which_there_is_nothing_to_do_ends_at_once() -> None:
+    unmanaged = ada.and_when(create(unmanaged_path="/data"), trash()).when(purge(T1))
+    unmanaged.then_types(FolderPurging, FolderPurged)
+    assert unmanaged.sends == [_begins(T1), _ends(T1)]
+
+
+def test_the_task_of_a_failed_clone_and_of_its_purge_are_two() -> None:
+    broken = waiting.and_when(REFUSE)
+    assert broken.when(purge(T1, F2, EVES)).sends == [_begins(T1, ref(F2, EVES))]
+    assert broken.and_when(purge(T1, F2, EVES)).when(ReportFolderPurged(**about(F2, EVES))).sends == [_ends(T1)]
+
+
+def _begins(task_id: TaskId, folder: FolderRef | None = None) -> Send:
+    work = DeleteFolder(owner=KEY, folder=folder or ref())
+    return Send("directory", StartTask(at=NOW, task_id=task_id, work=work))
+
+
+def _ends(task_id: TaskId, end: Any = TaskEnd.DONE, message: str = "") -> Send:
+    return Send("directory", ReportTaskEnd(at=NOW, task_id=task_id, end=end, message=message))
 
 
 # -- changing hands ----------------------------------------------------------------------------------------------------

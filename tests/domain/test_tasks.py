@@ -1,5 +1,7 @@
 """Background tasks: what they count, how they end, and what agents are told."""
 
+from typing import Any
+
 import pytest
 
 from domain.context import PLACEMENTS, Alarm, Send
@@ -9,6 +11,7 @@ from domain.directory.messages.tasks import (
     TASK_KEPT_SECONDS,
     TASK_SILENCE_SECONDS,
     CopyFolder,
+    DeleteFolder,
     PartState,
     PreloadImages,
     ScanRegistries,
@@ -46,6 +49,9 @@ from tests.domain.images import (
 )
 from tests.domain.people import nobody
 from tests.domain.spec import Given
+
+AKIA = AccessKey("AKIA")
+FOLDER = FolderRef(scope="user:u-ada", folder_id=FolderId("f1"), host="local:one")
 
 known = nobody.and_when(create_registry())
 scanning = known.and_when(start())
@@ -212,17 +218,20 @@ def test_a_cancelled_task_is_over_and_who_is_still_at_work_is_told() -> None:
     nobody.when(cancel()).then_refused("unknown_task")
 
 
-def test_a_copy_of_a_folder_is_its_askers_and_cannot_be_left_half() -> None:
-    source, target = (FolderRef(scope="user:u-ada", folder_id=FolderId(each), host="local:one") for each in ("f1", T1))
-    copy = CopyFolder(owner=AccessKey("AKIA"), source=source, target=target)
-    begun = nobody.when(start(copy))
+@pytest.mark.parametrize(
+    "work",
+    [CopyFolder(owner=AKIA, source=FOLDER, target=FOLDER), DeleteFolder(owner=AKIA, folder=FOLDER)],
+    ids=["copied", "deleted"],
+)
+def test_what_is_done_to_a_folder_is_its_askers_and_cannot_be_left_half(work: Any) -> None:
+    begun = nobody.when(start(work))
     begun.then_types(TaskStarted)
     assert begun.sends == []
-    copying = nobody.and_when(start(copy))
-    assert copying.state.tasks[T1].owner == "AKIA"
-    assert copying.when(progress(3, 7)).only(TaskProgressed).total == 7
-    copying.when(cancel()).then_refused("task_goes_on")
-    copying.and_when(ends()).when(cancel()).then_nothing()
+    under_way = nobody.and_when(start(work))
+    assert under_way.state.tasks[T1].owner == AKIA
+    assert under_way.when(progress(3, 7)).only(TaskProgressed).total == 7
+    under_way.when(cancel()).then_refused("task_goes_on")
+    under_way.and_when(ends()).when(cancel()).then_nothing()
 
 
 def test_what_is_reported_after_the_end_is_nothing() -> None:

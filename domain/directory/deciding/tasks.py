@@ -13,7 +13,7 @@ from domain.directory.messages.tasks import (
     TASK_SILENCE_SECONDS,
     CancelTask,
     CommitSession,
-    CopyFolder,
+    FolderWork,
     PartState,
     PassTaskDeadline,
     ReportTaskEnd,
@@ -77,7 +77,7 @@ def _start(command: StartTask, state: Directory) -> Events:
 
 def _once_each(work: Work) -> Work:
     """The work without repetitions."""
-    if isinstance(work, CommitSession | CopyFolder):
+    if isinstance(work, CommitSession | FolderWork):
         return work
     if isinstance(work, ScanRegistries):
         return work.model_copy(update={"registries": tuple(dict.fromkeys(work.registries))})
@@ -89,8 +89,8 @@ def _cancel(command: CancelTask, state: Directory) -> Events:
     task = state.tasks.get(command.task_id)
     if task is None:
         raise Refused("unknown_task", f"no task {command.task_id}", "task_id")
-    if task.open and isinstance(task.work, CopyFolder):
-        raise Refused("task_goes_on", "a folder that is being copied cannot be left half", "task_id")
+    if task.open and isinstance(task.work, FolderWork):
+        raise Refused("task_goes_on", "a folder that is being copied or deleted cannot be left half", "task_id")
     return [_ended(task, TaskEnd.CANCELLED, "cancelled", command.at)] if task.open else []
 
 

@@ -1,7 +1,8 @@
 """Background tasks: long work with images or folders that somebody asked for, and how far it is.
 
-A scan is done by a worker (`workers.errands`), a copy by a storage service; pulling, removing and committing is done by
-agents, each on an order of its own. A task of which nothing is heard for `TASK_SILENCE_SECONDS` has failed.
+A scan is done by a worker (`workers.errands`), what is done to folders by a storage service; pulling, removing and
+committing is done by agents, each on an order of its own. A task of which nothing is heard for `TASK_SILENCE_SECONDS`
+has failed.
 """
 
 from enum import StrEnum
@@ -82,10 +83,25 @@ class CopyFolder(Value):
     target: FolderRef
 
 
+class DeleteFolder(Value):
+    """A folder is being deleted for good, which `owner` asked for. Counted in files; there were as many as when it was
+    last measured.
+
+    The folder starts and ends this task; each attempt is a task of its own. It cannot be cancelled.
+    """
+
+    work: Literal["delete"] = "delete"
+    owner: AccessKey
+    folder: FolderRef
+
+
+FolderWork = CopyFolder | DeleteFolder
+"""What storage services do."""
+
 ImageWork = PreloadImages | UnloadImages | CommitSession
 """What agents do, each its part."""
 
-Work = Annotated[ScanRegistries | ImageWork | CopyFolder, Field(discriminator="work")]
+Work = Annotated[ScanRegistries | ImageWork | CopyFolder | DeleteFolder, Field(discriminator="work")]
 
 
 class TaskEnd(StrEnum):

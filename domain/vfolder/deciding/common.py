@@ -7,6 +7,7 @@ from typing import Final, Literal
 from domain.messages import Refused
 from domain.vfolder.folding import evolve
 from domain.vfolder.messages import FolderEvents
+from domain.vfolder.messages.common import PurgeTask
 from domain.vfolder.messages.life import FolderPurged, FolderPurging
 from domain.vfolder.messages.sharing import InvitationClosed, MemberRemoved
 from domain.vfolder.mounts import FolderId, Host, Permission, Scope
@@ -83,13 +84,15 @@ def unless_closed(state: Folders, scope: Scope, event: FolderEvents, folder_id: 
     return then(state, [event], follow)
 
 
-def purging(state: Folders, scope: Scope, folder: Folder, at: datetime) -> list[FolderEvents]:
+def purging(
+    state: Folders, scope: Scope, folder: Folder, at: datetime, task: PurgeTask | None = None
+) -> list[FolderEvents]:
     """Nobody has it any more, and what is left of it is deleted; of an unmanaged one that is nothing."""
     lost = [
         MemberRemoved(at=at, scope=scope, folder_id=folder.folder_id, user_id=user_id)
         for user_id in sorted(folder.members)
     ]
-    gone: list[FolderEvents] = [FolderPurging(at=at, scope=scope, folder_id=folder.folder_id)]
+    gone: list[FolderEvents] = [FolderPurging(at=at, scope=scope, folder_id=folder.folder_id, task=task)]
     if folder.spec.unmanaged_path is not None:
         gone.append(FolderPurged(at=at, scope=scope, folder_id=folder.folder_id))
     return [*uninvited(state, scope, folder, at), *lost, *gone]

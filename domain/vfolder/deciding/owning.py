@@ -119,7 +119,7 @@ def purge(command: PurgeFolder, state: Folders) -> Events:
         return []
     if folder.phase not in (Phase.TRASHED, Phase.BROKEN, Phase.PURGE_FAILED):
         raise Refused("folder_not_trashed", f"folder {folder.name} is {folder.status.value}, not in the trash")
-    return purging(state, command.scope, folder, command.at)
+    return purging(state, command.scope, folder, command.at, command.task)
 
 
 def pass_trash_deadline(command: PassTrashDeadline, state: Folders) -> Events:

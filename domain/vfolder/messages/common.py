@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, NewType
 from pydantic import Field
 
 from domain.directory.messages.common import HostPermissions
-from domain.messages import Command, Event, UserId, Value
+from domain.directory.messages.tasks import TaskId
+from domain.messages import AccessKey, Command, Event, UserId, Value
 from domain.vfolder.mounts import FolderId, Host, Permission, Scope, UsageMode
 
 InvitationId = NewType("InvitationId", str)
@@ -54,6 +55,13 @@ class Work(StrEnum):
     CREATE = "create"
     CLONE = "clone"
     PURGE = "purge"
+
+
+class PurgeTask(Value):
+    """The background task in which `asker` sees how far a purge is. Each attempt has another."""
+
+    asker: AccessKey
+    task_id: TaskId
 
 
 class ScopeCommand(Command):

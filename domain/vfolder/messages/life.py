@@ -3,7 +3,16 @@
 from typing import Literal
 
 from domain.messages import AccessKey, Instant, SessionId
-from domain.vfolder.messages.common import Bytes, FolderEvent, FolderSpec, ScopeEvent, ScopeLimits, Words, Work
+from domain.vfolder.messages.common import (
+    Bytes,
+    FolderEvent,
+    FolderSpec,
+    PurgeTask,
+    ScopeEvent,
+    ScopeLimits,
+    Words,
+    Work,
+)
 from domain.vfolder.mounts import FolderId, FolderName, FolderRef, Host, Permission
 
 
@@ -80,9 +89,10 @@ class FolderRestored(FolderEvent):
 
 
 class FolderPurging(FolderEvent):
-    """Its storage service is to delete it."""
+    """Its storage service is to delete it. `task`: of whoever asked for it; None: its time was over, or its owner's."""
 
     type: Literal["FolderPurging"] = "FolderPurging"
+    task: PurgeTask | None = None
 
 
 class FolderPurged(FolderEvent):

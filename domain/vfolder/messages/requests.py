@@ -11,6 +11,7 @@ from domain.vfolder.messages.common import (
     FolderSpec,
     InvitationCommand,
     InvitationId,
+    PurgeTask,
     ScopeCommand,
     Seconds,
 )
@@ -76,6 +77,7 @@ class PurgeFolder(FolderCommand):
 
     type: Literal["PurgeFolder"] = "PurgeFolder"
     by_users = True
+    task: PurgeTask | None = Field(None, description="To be begun, if this is what begins the purge.")
 
 
 class InviteToFolder(FolderCommand):
