@@ -1,4 +1,4 @@
-"""`python -m infra.keys`: new master keys, keys of agents, and subjects to be forgotten."""
+"""`python -m infra.keys`: new master keys, keys of agents and storage services, and subjects to be forgotten."""
 
 import asyncio
 import sys
@@ -12,6 +12,7 @@ from infra.keyring import Keyring, PostgresKeys
 from infra.postgres import DatabaseError, migrate, open_pool
 from infra.secrets import SecretError, agent_key, new_key
 from infra.settings import settings
+from infra.storage_passes import storage_key
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 
@@ -29,6 +30,15 @@ def agent(agent_id: Annotated[str, typer.Argument(metavar="ID", help="As its REF
     """Print the REFOLD_AGENT_KEY of one agent. With it instead of REFOLD_INTERNAL_KEY, it can only be this agent."""
     try:
         typer.echo(agent_key(settings(), AgentId(agent_id)))
+    except SecretError as error:
+        sys.exit(f"refold: {error}")
+
+
+@app.command()
+def storage(name: Annotated[str, typer.Argument(metavar="NAME", help="As its REFOLD_STORAGE_NAME.")]) -> None:
+    """Print the REFOLD_STORAGE_KEY of one storage service. With it, it needs no REFOLD_INTERNAL_KEY."""
+    try:
+        typer.echo(storage_key(settings(), name))
     except SecretError as error:
         sys.exit(f"refold: {error}")
 

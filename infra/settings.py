@@ -168,6 +168,9 @@ class Settings(BaseSettings):
         pattern=r"^\d+:\d+$",
         description="Numbers of the user and the group whose the files in folders are; only root can make them so.",
     )
+    storage_scan_seconds: float = Field(
+        600.0, gt=0, description="Seconds between two measurements of what every folder holds, at least."
+    )
     storage_audit_days: int = Field(90, ge=1, le=36500, description="Days for which changes of files are remembered.")
     vfolder_host: str = Field("local:volume1", description="Host of folders whose maker names none.")
     vfolder_trash_days: float = Field(

@@ -33,6 +33,7 @@ def events(context: str) -> str:
 
 PLACEMENTS = "placements"
 TELEMETRY = "agent.telemetry"
+AUDIT = "storage.audit"
 DEAD_LETTERS = "dead-letters"
 
 
@@ -59,6 +60,12 @@ def all_topics(settings: Settings) -> list[Topic]:
             "heartbeats of agents, what their kernels and devices use, and how far images have come",
             settings.partitions,
             {"cleanup.policy": "delete", "retention.ms": str(_DAY_MS)},
+        ),
+        Topic(
+            AUDIT,
+            "what storage services have changed in folders",
+            settings.partitions,
+            {"cleanup.policy": "delete", "retention.ms": str(settings.storage_audit_days * _DAY_MS)},
         ),
         Topic(DEAD_LETTERS, "records nobody could read, with the reason", 1),
     ]

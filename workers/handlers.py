@@ -1,4 +1,5 @@
-"""Everything that Faust hosts in this process: the projections' handlers, what is heard of agents, and idle checks."""
+"""Everything that Faust hosts in this process: the projections' handlers, what is heard of agents and of storage
+services, and idle checks."""
 
 import asyncio
 
@@ -7,6 +8,7 @@ from infra.postgres import open_pool
 from infra.sending import Sender
 from infra.settings import Settings
 from projections.rebuild import set_up
+from workers.auditing import add_auditing
 from workers.hearing import add_hearing
 from workers.idling import add_idle_checks, window_of
 from workers.projecting import projecting_app, run_app
@@ -19,4 +21,5 @@ async def run_handlers(settings: Settings, stop: asyncio.Event) -> None:
         app = projecting_app(settings, log, pool)
         mine = add_hearing(app, settings, Sender(settings, log, "refold/watch"), pool, lambda: window_of(pool))
         add_idle_checks(app, settings, Sender(settings, log, "refold/idle"), pool, mine)
+        add_auditing(app, settings, pool)
         await run_app(app, stop)

@@ -106,7 +106,7 @@ async def run_app(app: ProjectingApp, stop: asyncio.Event) -> None:
 
 def _add_handler(app: ProjectingApp, topic: str, projector: Projector) -> None:
     async def keep_projections(stream: StreamT[Any]) -> None:
-        async for batch in _batches(stream):
+        async for batch in batches(stream):
             await _fold(projector, batch)
             for event in batch:
                 event.ack()
@@ -115,7 +115,7 @@ def _add_handler(app: ProjectingApp, topic: str, projector: Projector) -> None:
     app.agent(app.topic(topic, value_type=bytes), name=keep_projections.__name__)(keep_projections)
 
 
-async def _batches(stream: StreamT[Any]) -> AsyncIterator[Sequence[EventT[bytes]]]:
+async def batches(stream: StreamT[Any]) -> AsyncIterator[Sequence[EventT[bytes]]]:
     """What is there, together: while one batch is folded, the next one gathers. Who takes one acknowledges its events.
 
     Faust's own batches wait for more by a time-out, and so wake up for ever where nothing comes.

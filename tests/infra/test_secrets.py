@@ -24,6 +24,7 @@ from infra.secrets import (
     unseal,
 )
 from infra.settings import Settings
+from infra.storage_passes import storage_key
 
 AGENT = AgentId("gpu-1")
 
@@ -118,3 +119,10 @@ def test_the_key_of_an_agent_is_printed_for_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(keys, "settings", lambda: everything)
     printed = CliRunner().invoke(keys.app, ["agent", AGENT])
     assert (printed.exit_code, printed.output.strip()) == (0, agent_key(everything, AGENT))
+
+
+def test_the_key_of_a_storage_service_is_printed_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = _settings()
+    monkeypatch.setattr(keys, "settings", lambda: everything)
+    printed = CliRunner().invoke(keys.app, ["storage", "local"])
+    assert (printed.exit_code, printed.output.strip()) == (0, storage_key(everything, "local"))

@@ -19,6 +19,7 @@ from infra.topics import Topic, all_topics
 from projections.catalogue import PROJECTIONS
 from projections.rebuild import set_up, verify
 from projections.store import read_checkpoints
+from tests.projections.folders import FolderStory, everything
 from tests.projections.story import Scribe, WrittenWorld, agents, directory, lives, write
 from workers.projecting import ProjectingApp, projecting_app, run_app
 
@@ -91,6 +92,7 @@ async def test_the_app_folds_what_is_there_and_what_comes_and_equals_a_fresh_fol
         for choice in range(300):
             world.step(choice * 7919)
         directory(scribe)
+        everything(FolderStory(scribe))
         half = len(scribe.written) // 2
         await set_up(config, log, pool)
         await write(log, scribe.written[:half])

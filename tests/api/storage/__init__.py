@@ -1,0 +1,1 @@
+"""The storage service: uploads, downloads and file operations of one folder on a real disk."""
