@@ -26,6 +26,9 @@ from api.accounts import auth as auth_routes
 from api.accounts import browser, dotfiles, templates
 from api.accounts import otp as otp_routes
 from api.cluster import app_proxies, config, config_store, error_logs, manager, resources, usage, watchers
+from api.folders import contents, invitations, operations, sharing, trash
+from api.folders import hosts as storage_hosts
+from api.folders import routes as folders
 from api.graphql import routes as graphql
 from api.hosts import routes as internal
 from api.http.deps import Services
@@ -78,6 +81,13 @@ _ROUTES: Final = (
     background_tasks,
     commits,
     graphql,
+    contents,
+    invitations,
+    sharing,
+    trash,
+    operations,
+    storage_hosts,
+    folders,
     internal,
     history,
     system,

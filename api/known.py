@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from psycopg import sql
 from psycopg.rows import class_row
 
+from api.known_folders import FolderProjections, KnownFolders
 from infra import live_stats
 from infra.live_stats import Measured
 from infra.log import Partition, Position
@@ -21,6 +22,7 @@ from projections.agents import AgentRow
 from projections.capacity import Capacity
 from projections.command_outcomes import OutcomeRow
 from projections.directory.folding import DIRECTORY
+from projections.folders import folding as folders
 from projections.session_history import HistoryRow
 from projections.session_list import SESSION_LIST, KernelRow, SessionRow
 from projections.sessions import SESSIONS
@@ -29,7 +31,9 @@ from projections.waiting import NotYet, Waiting
 
 HISTORY_PAGE: Final = 1000
 
-_READ: Final = tuple(each.name for each in (SESSIONS, agents.PROJECTION, command_outcomes.PROJECTION, DIRECTORY))
+_READ: Final = tuple(
+    each.name for each in (SESSIONS, agents.PROJECTION, command_outcomes.PROJECTION, DIRECTORY, folders.PROJECTION)
+)
 """What is read here, and must have reached a position before it is."""
 
 _PLACES: Final = "SELECT topic, partition, next_offset FROM checkpoints WHERE projection = %s"
@@ -44,6 +48,10 @@ UNION ALL SELECT 'agents', status, count(*) FROM agents GROUP BY status"""
 
 class Known(Protocol):
     """Every method raises `infra.postgres.Unavailable` while the database does not answer."""
+
+    @property
+    def folders(self) -> KnownFolders:
+        """All about folders."""
 
     async def find(self, owner: str, reference: str) -> SessionRow | None:
         """By id, by name (a living session's first), or by the beginning of one living session's id or name."""
@@ -109,6 +117,11 @@ class Projections:
         self._pool = pool
         self._waiting = waiting
         self._topic = settings.topic_prefix + events("session")
+        self._folders = FolderProjections(pool)
+
+    @property
+    def folders(self) -> KnownFolders:
+        return self._folders
 
     async def find(self, owner: str, reference: str) -> SessionRow | None:
         async with connection(self._pool) as db:

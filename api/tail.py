@@ -11,6 +11,8 @@ from typing import Final, cast
 
 import structlog
 
+from api.folders.dotted import DotFolders
+from api.folders.live import FolderWatch
 from api.hosts.placed import Placed
 from api.outcomes import Outcomes
 from api.sessions.live import Live
@@ -39,6 +41,8 @@ class Tail:
         self.outcomes = Outcomes()
         self.live = Live()
         self.placed = Placed()
+        self.folders = FolderWatch()
+        self.dot_folders = DotFolders()
         self.started = asyncio.Event()
         self.healthy = False
         self._settings = settings
@@ -47,6 +51,7 @@ class Tail:
         self._directory_topic = settings.topic_prefix + events(DIRECTORY.name)
         self._directory_commands = settings.topic_prefix + commands(DIRECTORY.name)
         self._session_topic = settings.topic_prefix + events("session")
+        self._folder_topic = settings.topic_prefix + events("vfolder")
         self._places: dict[Partition, int] = {}
         self._last: dict[Partition, int] = {}
         self._settled: dict[Partition, int] = {}
@@ -150,6 +155,9 @@ class Tail:
         elif record.partition.topic == self._session_topic:
             self.live.take(record, headers)
             self.placed.take(record, headers)
+        elif record.partition.topic == self._folder_topic:
+            self.folders.take(record, headers)
+            self.dot_folders.take(record, headers)
         if "ce_commandoffset" in headers:
             self.outcomes.take(context, record, headers)
 

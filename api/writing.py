@@ -21,6 +21,7 @@ from domain.directory.messages.common import DirectoryCommand
 from domain.messages import Command
 from domain.outcomes import ID_REUSED, REPEATED
 from domain.session.messages import SessionCommand
+from domain.vfolder.messages.common import ScopeCommand
 from infra.log import Log, Partition, Position, read_until
 from infra.sending import Sender
 from infra.settings import Settings
@@ -203,6 +204,8 @@ def context_of(command: Command) -> str:
     """Which context decides about it."""
     if isinstance(command, SessionCommand):
         return "session"
+    if isinstance(command, ScopeCommand):
+        return "vfolder"
     return "directory" if isinstance(command, DirectoryCommand) else "scheduling"
 
 

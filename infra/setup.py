@@ -13,6 +13,7 @@ from typing import cast
 from uuid import NAMESPACE_URL, uuid5
 
 from domain.directory.consequences import DIRECTORY
+from domain.directory.deciding.references import HOST_PERMISSIONS
 from domain.directory.messages import DirectoryEvents
 from domain.directory.messages.common import KEY, DirectoryCommand
 from domain.directory.messages.groups import CreateResourceGroup
@@ -40,8 +41,8 @@ from infra.settings import Settings, settings
 from infra.telemetry import configure_logging
 from infra.topics import all_topics, events, partition_of
 
-_POLICY = KeypairPolicySpec(max_concurrent_sessions=1000, max_containers_per_session=64)
-"""What the first administrator may run at a time."""
+_POLICY = KeypairPolicySpec(max_concurrent_sessions=1000, max_containers_per_session=64, max_vfolder_count=1000)
+"""What the first administrator may run at a time, and how many folders he may have."""
 
 _PROJECT = ProjectId(str(uuid5(NAMESPACE_URL, "project/default")))
 
@@ -67,7 +68,7 @@ async def set_up(settings: Settings, admin: Admin) -> None:
             if AccessKey(admin.access_key) in directory.keypairs:
                 return  # what was set up may have been changed since, and is not ours to reset
             administrator = await _administrator(settings, Keyring(settings, PostgresKeys(pool)), admin, directory)
-        commands = [("directory", each, _id_of(settings, each)) for each in (*_bootstrap(), administrator)]
+        commands = [("directory", each, _id_of(settings, each)) for each in (*_bootstrap(settings), administrator)]
         await Sender(settings, log, "refold/setup").send_all(commands, "setup")
 
 
@@ -83,13 +84,16 @@ async def _directory(settings: Settings, log: Log) -> Directory:
     return state
 
 
-def _bootstrap() -> list[DirectoryCommand]:
+def _bootstrap(settings: Settings) -> list[DirectoryCommand]:
     now = datetime.now(UTC)
+    hosts = {settings.vfolder_host: tuple(sorted(HOST_PERMISSIONS))}
     return [
         CreateKeypairPolicy(at=now, name="default", spec=_POLICY),
         CreateUserPolicy(at=now, name="default"),
         CreateProjectPolicy(at=now, name="default"),
-        CreateDomain(at=now, name="default", spec=DomainSpec(allowed_docker_registries=(LOCAL,))),
+        CreateDomain(
+            at=now, name="default", spec=DomainSpec(allowed_docker_registries=(LOCAL,), allowed_vfolder_hosts=hosts)
+        ),
         CreateProject(at=now, project_id=_PROJECT, name="default", domain="default"),
         CreateResourceGroup(at=now, name="default", cell=Cell("default")),
     ]

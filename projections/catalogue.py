@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from projections import agents, command_outcomes
 from projections.directory.folding import DIRECTORY
+from projections.folders import folding as folders
 from projections.sessions import SESSIONS
 from projections.table import Projection
 
-PROJECTIONS: Mapping[str, Projection] = {
-    each.name: each for each in (SESSIONS, agents.PROJECTION, DIRECTORY, command_outcomes.PROJECTION)
-}
+_ALL = (SESSIONS, agents.PROJECTION, DIRECTORY, folders.PROJECTION, command_outcomes.PROJECTION)
+
+PROJECTIONS: Mapping[str, Projection] = {each.name: each for each in _ALL}
 
 
 def of_context(context: str) -> Sequence[Projection]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Final, Generic, LiteralString, TypeVar, cast
 
 from psycopg import DataError, sql
@@ -57,6 +58,8 @@ Scope = tuple[LiteralString, Any]
 class Listing(Generic[R]):
     """A list that can be asked for: rows of the dataclass `row`, whose fields are columns of the SELECT `source`.
 
+    Where that has parameters (`%(viewer)s`), `page` is told their values as `given`.
+
     `fields` are those that filters and orders may name. Equal ones are in the order of `key`, which is unique.
     """
 
@@ -65,12 +68,14 @@ class Listing(Generic[R]):
     fields: Fields = field(repr=False)
     key: tuple[LiteralString, ...]
 
-    async def page(self, db: Connection, query: Query, *scopes: Scope) -> Page[R]:
+    async def page(
+        self, db: Connection, query: Query, *scopes: Scope, given: Mapping[str, Any] = MappingProxyType({})
+    ) -> Page[R]:
         """Raises `BadQuery`."""
         limit, offset = _within(query)
         order = _normal(query.order or "", self.fields)
         columns = self._columns(order)
-        values: dict[str, Any] = {"limit": None if limit is None else limit + 1, "offset": offset}
+        values: dict[str, Any] = {**given, "limit": None if limit is None else limit + 1, "offset": offset}
         chosen = self._where(scopes, query.filter, values)
         here = chosen
         try:

@@ -18,7 +18,7 @@ from projections.table import Index, Json, Table
 class SessionRow:
     """A session, living or ended. `slots` are per kernel, in units of `domain.slots`; `kernels` in order, main first.
     `environ` names the variables it was given; their values are in the log only, sealed. `shm_bytes` 0: as the runtime
-    has it.
+    has it. `mounts`: where its folders go → which they are.
 
     `domain` and `project`: what they were called when it was requested.
 
@@ -49,6 +49,7 @@ class SessionRow:
     runtime_class: str | None
     shm_bytes: int
     preopen_ports: list[int]
+    mounts: Json
     attempt: int
     kernels: list[str]
     requested_at: datetime

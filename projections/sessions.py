@@ -21,10 +21,11 @@ from domain.session.messages import (
     SessionScheduled,
 )
 from domain.session.status import ENDED, KERNEL_ENDED, KernelStatus, Reason, Result, SessionStatus
+from domain.vfolder.mounts import Mount
 from infra.decoding import Told
 from projections.session_history import SESSION_HISTORY, HistoryRow
 from projections.session_list import KERNEL_LIST, SESSION_LIST, KernelRow, SessionRow
-from projections.table import Keys, Projection, Rows, bounded
+from projections.table import Json, Keys, Projection, Rows, bounded
 
 _RUNNING = frozenset({SessionStatus.RUNNING, SessionStatus.RUNNING_DEGRADED})
 _GOING = frozenset({SessionStatus.TERMINATING, SessionStatus.RESCHEDULING, SessionStatus.PREEMPTED})
@@ -89,6 +90,16 @@ SESSIONS = Projection(
 )
 
 
+def _mount(mount: Mount) -> Json:
+    return {
+        "name": mount.name,
+        "vfid": mount.folder.folder_id,
+        "host": mount.folder.host,
+        "vfsubpath": mount.subpath,
+        "mount_perm": mount.permission.value,
+    }
+
+
 def _requested(rows: Rows, told: Told, event: SessionRequested) -> None:
     former = rows.find(SESSION_LIST, (told.key, event.session_id))
     for kernel_id in former.kernels if former else ():
@@ -119,6 +130,7 @@ def _requested(rows: Rows, told: Told, event: SessionRequested) -> None:
         runtime_class=None if spec.runtime_class is None else spec.runtime_class.value,
         shm_bytes=bounded(spec.shm_bytes),
         preopen_ports=list(spec.preopen_ports),
+        mounts={each.path: _mount(each) for each in spec.mounts},
         attempt=1,
         kernels=[seat.kernel_id for seat in event.kernels],
         requested_at=event.at,

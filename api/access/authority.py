@@ -95,6 +95,27 @@ from domain.session.messages import (
     SessionCommand,
     TerminateSession,
 )
+from domain.vfolder.messages.common import ScopeCommand
+from domain.vfolder.messages.requests import (
+    AcceptInvitation,
+    CancelInvitation,
+    ChangeInvitation,
+    CloneFolder,
+    CreateFolder,
+    InviteToFolder,
+    LeaveFolder,
+    PurgeFolder,
+    RejectInvitation,
+    RemoveMember,
+    RenameFolder,
+    RestoreFolder,
+    SetFolderOptions,
+    SetMember,
+    SetQuota,
+    TransferFolder,
+    TrashFolder,
+)
+from domain.vfolder.mounts import Scope
 
 Rule = Callable[[Any, Identity, Directory], None]
 """Passes for a command of its class that its sender may give; else raises `Refused` or `Problem`."""
@@ -230,6 +251,18 @@ def _dotfile(command: DotfileCommand, directory: Directory) -> Target:
             return Target(_no_domain(command.owner.id), command.owner.id)
 
 
+def _folders(command: ScopeCommand, directory: Directory) -> Target:
+    return _of_scope(command.scope, directory)
+
+
+def _of_scope(scope: Scope, directory: Directory) -> Target:
+    """Users have their folders, and admins those of their domain's projects."""
+    kind, _, subject = scope.partition(":")
+    if kind == "user":
+        return _of_user(directory.users.get(UserId(subject)), subject)
+    return _of_project(subject, directory)
+
+
 def _of_user(user: User | None, user_id: str) -> Target:
     missing = Refused("unknown_user", f"no user {user_id}", "user_id")
     return Target(missing) if user is None else Target(missing, user.spec.domain, user)
@@ -328,6 +361,17 @@ def _template_in_own_project(command: CreateTemplate, who: Identity, directory: 
         raise _no_project(command.template.project_id)
 
 
+def _to_whom_he_sees(command: TransferFolder, who: Identity, directory: Directory) -> None:
+    target = _of_scope(command.to, directory)
+    if target.domain is None or not sight(who).tenant(target.domain):
+        raise target.missing
+
+
+def _in_a_volume(command: CreateFolder | CloneFolder, who: Identity, _directory: Directory) -> None:
+    if command.spec.unmanaged_path is not None and not is_superadmin(who):
+        raise _forbidden("only a superadmin makes a folder of a path on hosts", "unmanaged_path")
+
+
 def _own_sessions(command: SessionCommand, who: Identity, directory: Directory) -> None:
     owner = directory.identity(command.owner)
     if is_superadmin(who) or (owner is not None and may_act_for(who, owner)):
@@ -402,6 +446,23 @@ RULES: Final[Mapping[type[Command], Rule]] = {
     DealiasImage: _superadmins,
     StartTask: _superadmins,
     CancelTask: _superadmins,
+    CreateFolder: _both(_himself_and_admins(_folders), _in_a_volume),
+    CloneFolder: _both(_himself_and_admins(_folders), _in_a_volume),
+    RenameFolder: _himself_and_admins(_folders),
+    SetFolderOptions: _himself_and_admins(_folders),
+    TrashFolder: _himself_and_admins(_folders),
+    RestoreFolder: _himself_and_admins(_folders),
+    PurgeFolder: _himself_and_admins(_folders),
+    InviteToFolder: _himself_and_admins(_folders),
+    ChangeInvitation: _himself_and_admins(_folders),
+    CancelInvitation: _himself_and_admins(_folders),
+    AcceptInvitation: _himself_and_admins(_folders),
+    RejectInvitation: _himself_and_admins(_folders),
+    SetMember: _himself_and_admins(_folders),
+    RemoveMember: _himself_and_admins(_folders),
+    LeaveFolder: _himself_and_admins(_folders),
+    TransferFolder: _both(_admins(_folders), _to_whom_he_sees),
+    SetQuota: _superadmins,
 }
 
 

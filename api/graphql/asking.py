@@ -16,7 +16,7 @@ from api.access.secrets import revealed
 from api.graphql.loaders import Loaders
 from api.http.deps import Services
 from api.http.problems import Problem, from_error, not_there_yet
-from api.writing import accepted
+from api.writing import accepted, context_of
 from domain.directory.messages.groups import GranteeKind
 from domain.directory.state import Directory, ResourceGroup, User
 from domain.messages import Command, ProjectId, Refused
@@ -65,27 +65,29 @@ class Asking:
 
     async def give(self, commands: Sequence[Command]) -> None:
         """Give the commands one after the other, if the caller may give all. Raises what says why not."""
-        self._authorize(commands)
+        self.authorize(commands)
         for command in commands:
             await self._give(command)
 
     async def give_at_once(self, commands: Sequence[Command]) -> None:
         """As `give`, for commands of which none depends on another: all are given, also when one of them is refused."""
-        self._authorize(commands)
+        self.authorize(commands)
         for first in range(0, len(commands), _AT_ONCE_MAX):
             some = map(self._give, commands[first : first + _AT_ONCE_MAX])
             for error in await asyncio.gather(*some, return_exceptions=True):
                 if error is not None:
                     raise error
 
-    def _authorize(self, commands: Sequence[Command]) -> None:
+    def authorize(self, commands: Sequence[Command]) -> None:
+        """Return if the caller may give all of them. Raises what says why not."""
         for command in commands:
             authorize(command, self.caller.identity, self.directory)
 
     async def _give(self, command: Command) -> None:
         command_id = self.next_id()
         self._given += 1
-        sent = await self.services.writing.send("directory", command, command_id, self.caller, self.traceparent)
+        context = context_of(command)
+        sent = await self.services.writing.send(context, command, command_id, self.caller, self.traceparent)
         result = await self.services.writing.result(sent)
         if result is None:
             raise Problem(

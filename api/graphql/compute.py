@@ -142,6 +142,7 @@ class ComputeSession:
     resource_opts: JSONString | None
     scaling_group: str | None
     mounts: list[str] | None
+    vfolder_mounts: list[str] | None
     occupied_slots: JSONString | None
     occupying_slots: JSONString | None
     requested_slots: JSONString | None
@@ -223,7 +224,8 @@ class ComputeSession:
             result=row.result,
             resource_opts=_options(row.shm_bytes),
             scaling_group=row.resource_group,
-            mounts=[],
+            mounts=[mount["name"] for mount in row.mounts.values()],
+            vfolder_mounts=[mount["vfid"] for mount in row.mounts.values()],
             occupied_slots=held,
             occupying_slots=held,
             requested_slots=shown(whole),

@@ -51,6 +51,8 @@ _LISTS: Final = frozenset(
         "dependencies",
         "images",
         "container_registries",
+        "vfolders",
+        "model_cards",
     }
 )
 
@@ -110,7 +112,7 @@ class _Walk:
 
     def _length(self, node: FieldNode) -> int:
         for argument in node.arguments or ():
-            if argument.name.value == "limit":
+            if argument.name.value in {"limit", "first"}:
                 value: Any = None
                 match argument.value:
                     case IntValueNode(value=text):

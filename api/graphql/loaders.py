@@ -17,6 +17,8 @@ from projections.directory import images, keypairs, tenants, users
 from projections.directory.keypairs import ListedKeypair
 from projections.directory.tenants import Membership
 from projections.directory.users import ListedUser
+from projections.folders import listed as folders
+from projections.folders.listed import ListedFolder
 
 Statuses = tuple[str, ...] | None
 
@@ -29,6 +31,7 @@ class Loaders:
         self.users = DataLoader(self._users)
         self.projects_of_users = DataLoader(self._projects_of_users)
         self.keypairs_of_users = DataLoader(self._keypairs_of_users)
+        self.folders_of_users = DataLoader(self._folders_of_users)
         self.kernels_of_sessions = DataLoader(
             self._kernels_of_sessions, cache_key_fn=lambda each: (each.owner, each.session_id)
         )
@@ -54,6 +57,11 @@ class Loaders:
     async def _keypairs_of_users(self, user_ids: list[str]) -> Sequence[Sequence[ListedKeypair]]:
         async with self._db() as db:
             found = await keypairs.keypairs_of_users(db, user_ids)
+        return [found[user_id] for user_id in user_ids]
+
+    async def _folders_of_users(self, user_ids: list[str]) -> Sequence[Sequence[ListedFolder]]:
+        async with self._db() as db:
+            found = await folders.of_users(db, user_ids)
         return [found[user_id] for user_id in user_ids]
 
     async def _kernels_of_sessions(self, sessions: list[ListedSession]) -> Sequence[Sequence[ListedKernel]]:

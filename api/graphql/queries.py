@@ -6,6 +6,7 @@ from api.graphql import reading
 from api.graphql.absent import Absent
 from api.graphql.asking import Info
 from api.graphql.compute import Agent, ComputeContainer, ComputeSession
+from api.graphql.folders.queries import FolderQueries
 from api.graphql.images.queries import ImageQueries
 from api.graphql.lists import PaginatedList, query_of, whole
 from api.graphql.scalars import UUID
@@ -23,7 +24,7 @@ from api.graphql.types import (
 
 
 @strawberry.type
-class Query(ImageQueries, Absent):
+class Query(FolderQueries, ImageQueries, Absent):
     # -- tenants -----------------------------------------------------------------------------------------------------
 
     @strawberry.field

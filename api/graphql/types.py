@@ -4,9 +4,9 @@ from datetime import datetime
 
 import strawberry
 
-from api.graphql.absent import VirtualFolder
 from api.graphql.asking import Info
 from api.graphql.compute import ComputeSession
+from api.graphql.folders.types import VirtualFolder
 from api.graphql.lists import statuses
 from api.graphql.scalars import UUID, BigInt, JSONString, shown
 from projections.directory.groups import ListedPreset, ListedResourceGroup
@@ -130,6 +130,11 @@ class User:
     async def keypairs(self, info: Info) -> "list[Keypair] | None":
         return [Keypair.of(each) for each in await info.context.loaders.keypairs_of_users.load(self.row.user_id)]
 
+    @strawberry.field
+    async def vfolders(self, info: Info) -> list[VirtualFolder] | None:
+        """Those that belong to him."""
+        return [VirtualFolder.of(each) for each in await info.context.loaders.folders_of_users.load(self.row.user_id)]
+
     @classmethod
     def of(cls, row: ListedUser) -> "User":
         return cls(
@@ -198,8 +203,9 @@ class Keypair:
         return [ComputeSession.of(each) for each in await info.context.loaders.sessions_of_keypairs.load(key)]
 
     @strawberry.field
-    async def vfolders(self) -> list[VirtualFolder] | None:
-        return []
+    async def vfolders(self, info: Info) -> list[VirtualFolder] | None:
+        """Those that belong to its user."""
+        return [VirtualFolder.of(each) for each in await info.context.loaders.folders_of_users.load(self.row.user_id)]
 
     @classmethod
     def of(cls, row: ListedKeypair) -> "Keypair":

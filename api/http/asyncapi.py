@@ -11,8 +11,9 @@ from domain.contexts import CONTEXTS
 from domain.outcomes import Outcomes
 from domain.placements import AgentOrder
 from domain.telemetry import Telemetry
+from domain.vfolder.operations import FileOperation
 from infra.settings import Settings
-from infra.topics import DEAD_LETTERS, PLACEMENTS, TELEMETRY, all_topics, commands, events
+from infra.topics import AUDIT, DEAD_LETTERS, PLACEMENTS, TELEMETRY, all_topics, commands, events
 
 _REF: Final = "#/components/schemas/{model}"
 
@@ -154,6 +155,7 @@ def _messages_by_topic() -> dict[str, list[type[BaseModel]]]:
     found: dict[str, list[type[BaseModel]]] = {
         PLACEMENTS: members(AgentOrder),
         TELEMETRY: members(Telemetry),
+        AUDIT: members(FileOperation),
         DEAD_LETTERS: [],
     }
     for name, context in CONTEXTS.items():

@@ -83,7 +83,7 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-async def _known_at(request: HTTPConnection) -> KnownThings:
+async def known_at(request: HTTPConnection) -> KnownThings:
     """The projections, once they have reached the position that the request carries. Raises `Problem` (400, 504)."""
     services: Services = request.app.state.services
     position = _position(request)
@@ -116,5 +116,5 @@ All = Annotated[Services, Depends(_services)]
 Caller = Annotated[Signer, Depends(_caller)]
 Client = Annotated[Visitor, Depends(_client)]
 Body = Annotated[bytes, Depends(_body)]
-Known = Annotated[KnownThings, Depends(_known_at)]
+Known = Annotated[KnownThings, Depends(known_at)]
 Directory = Annotated[State, Depends(_directory_at)]

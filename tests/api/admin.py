@@ -42,6 +42,7 @@ from projections.reading import events_topic
 from projections.rebuild import set_up
 from projections.waiting import waiting
 from tests.api.gallery import images
+from tests.api.shelves import folders
 from tests.api.world import World
 from tests.whole import AGENT, PROFILE, an_id, now
 
@@ -108,6 +109,8 @@ class AdminWorld(World):
             await self.whole.give("scheduling", register)
             for who in ("ada", "kim"):
                 await self.whole.give("session", session_of(who))
+            for each in folders(user_id("ada"), HOME):
+                await self.whole.give("vfolder", each)
             await self.settled()
             self.url, self.services = await enter(self.api())
             for who in PEOPLE:

@@ -31,7 +31,12 @@ from domain.directory.messages.users import CreateUser, ModifyUser, Role, UserSp
 from domain.directory.state import Directory, Identity
 from domain.messages import AccessKey, AgentId, Cell, Command, KernelId, ProjectId, Refused, SessionId, UserId
 from domain.session.messages import Seat, SessionCommand, SessionSpec
+from domain.vfolder.messages import FolderCommands
+from domain.vfolder.messages.common import FolderSpec, ScopeCommand
+from domain.vfolder.messages.requests import TransferFolder
+from domain.vfolder.mounts import FolderId, FolderRef, Permission, project_scope, user_scope
 
+FOLDER: Final = FolderId("00000000-0000-0000-0000-00000000000f")
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 HASHED: Final = "$argon2id$x"
 
@@ -147,6 +152,16 @@ def about(whose: str) -> dict[str, Any]:
         "task_id": "t",
         "work": ScanRegistries(registries=("local",)),
         "user_spec": spec,
+        "scope": user_scope(UserId(whose)),
+        "folder_id": FOLDER,
+        "source": FolderRef(scope=user_scope(UserId(whose)), folder_id=FOLDER, host="local:volume1"),
+        "retention_seconds": 60,
+        "invitation_id": "i",
+        "inviter": whose,
+        "invitee": whose,
+        "permission": Permission.RO,
+        "host": "local:volume1",
+        "max_bytes": 1,
     }
 
 
@@ -154,6 +169,8 @@ SPECS: Final[dict[str, Any]] = {
     "CreatePreset": PresetSpec(resource_slots={}),
     "CreateRegistry": RegistrySpec(url="https://cr.example.org"),
     "RequestSession": SessionSpec(image="i", slots={}),
+    "CreateFolder": FolderSpec(host="local:volume1"),
+    "CloneFolder": FolderSpec(host="local:volume1"),
 }
 
 
@@ -165,10 +182,15 @@ def command_of(kind: type[Command], whose: str) -> Any:
         fields["spec"] = SPECS[kind.__name__]
     elif "Dotfile" in kind.__name__:
         fields["owner"] = DotfileOwner(scope=DotfileScope.KEYPAIR, id=f"AK{whose}")
+    elif kind is TransferFolder:
+        fields["to"] = user_scope(UserId(whose))
     return kind.model_validate({"type": kind.__name__, "at": NOW, **fields})
 
 
-KINDS: Final = [kind for kind in members(GivenByPeople) if issubclass(kind, Command)]
+FOLDERS: Final = [kind for kind in members(FolderCommands) if issubclass(kind, ScopeCommand) and kind.by_users]
+"""Given by their routes only, which see to what their owner may do on a host."""
+
+KINDS: Final = [*(kind for kind in members(GivenByPeople) if issubclass(kind, Command)), *FOLDERS]
 
 SUPERADMINS: Final = {
     "RemoveAgent", "ExcludeAgent", "IncludeAgent",
@@ -178,15 +200,19 @@ SUPERADMINS: Final = {
     "GrantResourceGroup", "RevokeResourceGroup", "RevokeAllResourceGroups", "CreatePreset", "ModifyPreset",
     "DeletePreset", "SetAnnouncement", "SetManagerStatus", "SetUtilisationRule", "CreateRegistry", "ModifyRegistry",
     "DeleteRegistry", "RegisterImage", "ModifyImage", "ForgetImage", "AliasImage", "DealiasImage", "StartTask",
-    "CancelTask",
+    "CancelTask", "SetQuota",
 }  # fmt: skip
 ADMINS: Final = {
     "CreateProject", "ModifyProject", "PurgeProject", "CreateUser", "ModifyUser", "PurgeUser", "SetUserPassword",
     "JoinProject", "LeaveProject", "CreateKeypair", "ModifyKeypair", "DeleteKeypair", "SetUserTotp",
+    "TransferFolder",
 }  # fmt: skip
 OWNERS: Final = {
     "SetSshKeypair", "SetBootstrapScript", "CreateTemplate", "ModifyTemplate", "DeleteTemplate",
     "CreateDotfile", "ModifyDotfile", "DeleteDotfile",
+    "CreateFolder", "CloneFolder", "RenameFolder", "SetFolderOptions", "TrashFolder", "RestoreFolder", "PurgeFolder",
+    "InviteToFolder", "ChangeInvitation", "CancelInvitation", "AcceptInvitation", "RejectInvitation", "SetMember",
+    "RemoveMember", "LeaveFolder",
 }  # fmt: skip
 SESSIONS: Final = {"RequestSession", "CancelSession", "TerminateSession", "RestartSession", "RenameSession"}
 
@@ -272,6 +298,8 @@ def test_another_tenants_thing_is_refused_as_one_that_does_not_exist(kind: type[
         changed = {"user_id": "nobody"}
     if "Dotfile" in kind.__name__:
         changed = {"owner": DotfileOwner(scope=DotfileScope.KEYPAIR, id="AKnobody")}
+    if kind in FOLDERS:
+        changed = {"scope": user_scope(UserId("nobody"))}
     missing = there.model_copy(update=changed)
     told = []
     for command in (there, missing):
@@ -311,6 +339,30 @@ def test_a_user_is_not_moved_into_another_domain_by_its_admin() -> None:
 def test_a_user_is_not_put_into_another_domains_project() -> None:
     [join] = [kind for kind in KINDS if kind.__name__ == "JoinProject"]
     assert answer("boss", command_of(join, "ada").model_copy(update={"project_id": AWAY})) == "missing"
+
+
+@pytest.mark.parametrize("kind", FOLDERS, ids=lambda kind: kind.__name__)
+def test_a_projects_folders_are_the_admins_of_its_domain(kind: type[Command]) -> None:
+    project = project_scope(HOME)
+    command = command_of(kind, "ada").model_copy(
+        update={"scope": project} | ({"to": project} if kind is TransferFolder else {})
+    )
+    told = {who: answer(who, command) for who in EXPECTED}
+    boss, lord = ("forbidden", "forbidden") if kind.__name__ == "SetQuota" else ("may", "missing")
+    rest = dict.fromkeys(("ada", "eve", "watch"), "forbidden")
+    assert told == {"root": "may", "boss": boss, "lord": lord} | rest
+
+
+def test_only_a_superadmin_makes_a_folder_of_a_path_on_hosts() -> None:
+    [create] = [kind for kind in FOLDERS if kind.__name__ == "CreateFolder"]
+    spec = FolderSpec(host="local:volume1", unmanaged_path="/mnt/raw")
+    command = command_of(create, "ada").model_copy(update={"spec": spec})
+    assert [answer(who, command) for who in ("ada", "boss", "root")] == ["forbidden", "forbidden", "may"]
+
+
+def test_a_folder_is_not_given_to_another_tenants_user() -> None:
+    command = command_of(TransferFolder, "ada").model_copy(update={"to": user_scope(UserId("kim"))})
+    assert [answer(who, command) for who in ("boss", "root")] == ["missing", "may"]
 
 
 # -- who sees what -----------------------------------------------------------------------------------------------------

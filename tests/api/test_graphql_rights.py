@@ -13,6 +13,7 @@ import pytest_asyncio
 from api.graphql.schema import SCHEMAS
 from tests.api.admin import AWAY, HOME, AdminWorld, access_key, email, session_id, user_id
 from tests.api.gallery import DOOMED, PYTHON
+from tests.api.shelves import folder_id
 from tests.whole import AGENT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
@@ -22,107 +23,137 @@ ROLES: Final = ("root", "boss", "watch", "ada", "kim", "lord")
 
 ADA: Final = access_key("ada")
 PAGE: Final = "limit: 50, offset: 0"
+FOLDER: Final = folder_id("folder-of-ada")
+MODEL: Final = folder_id("folder-of-home")
+QUOTA: Final = f'quota_scope_id: "user:{user_id("ada")}", storage_host_name: "shelf:volume1"'
 
 # What is asked for is ada's, or her domain's; each role gets `all` of it, or `none`, `forbidden`, or something else
 # that it sees instead. The order is that of ROLES.
-QUERIES: Final[Mapping[str, tuple[str, str]]] = {
-    "domain": ('domain(name: "home") { name }', "all all all all none none"),
-    "domains": ("domains { name }", "away,home home home home away away"),
-    "group": (f'group(id: "{HOME}") {{ name }}', "all all all all none none"),
-    "groups": (
-        "groups { name }",
-        "away-project,home-project home-project home-project home-project away-project away-project",
-    ),
-    "groups_by_name": ('groups_by_name(name: "home-project") { name }', "all all all all none none"),
-    "user": (f'user(email: "{email("ada")}") {{ username }}', "all all all all none none"),
-    "user_from_uuid": (f'user_from_uuid(user_id: "{user_id("ada")}") {{ username }}', "all all all all none none"),
-    "users": (
-        "users { username }",
-        "ada,boss,eve,idle,kim,lord,root,watch ada,boss,eve,idle,root,watch ada,boss,eve,idle,root,watch"
-        " ada kim kim,lord",
-    ),
-    "user_list": (
-        f"user_list({PAGE}) {{ items {{ username }} }}",
-        "ada,boss,eve,idle,kim,lord,root,watch ada,boss,eve,idle,root,watch ada,boss,eve,idle,root,watch"
-        " ada kim kim,lord",
-    ),
-    "keypair": (f'keypair(access_key: "{access_key("ada")}") {{ user_id }}', "all all all all none none"),
-    "keypairs": (f'keypairs(email: "{email("ada")}") {{ user_id }}', "all all all all none none"),
-    "keypair_list": (
-        f'keypair_list({PAGE}, email: "{email("ada")}") {{ items {{ user_id }} }}',
-        "all all all all none none",
-    ),
-    "keypair_resource_policy": ('keypair_resource_policy(name: "default") { name }', "all all all all all all"),
-    "keypair_resource_policies": (
-        "keypair_resource_policies { name }",
-        "default,rare default,rare default,rare default default default,rare",
-    ),
-    "user_resource_policy": ('user_resource_policy(name: "default") { name }', "all all all all all all"),
-    "user_resource_policies": ("user_resource_policies { name }", "all all all all all all"),
-    "project_resource_policy": ('project_resource_policy(name: "default") { name }', "all all all all all all"),
-    "project_resource_policies": ("project_resource_policies { name }", "all all all all all all"),
-    "scaling_group": ('scaling_group(name: "homely") { name }', "all all all all none none"),
-    "scaling_groups": (
-        "scaling_groups { name }",
-        "default,homely,special default,homely default,homely default,homely default default",
-    ),
-    "scaling_groups_for_domain": ('scaling_groups_for_domain(domain: "home") { name }', "all all all all none none"),
-    "scaling_groups_for_user_group": (
-        f'scaling_groups_for_user_group(user_group: "{HOME}") {{ name }}',
-        "all all all all none none",
-    ),
-    "scaling_groups_for_keypair": (
-        f'scaling_groups_for_keypair(access_key: "{access_key("ada")}") {{ name }}',
-        "all all all all none none",
-    ),
-    "resource_preset": ('resource_preset(name: "small") { name }', "all all all all all all"),
-    "resource_presets": ("resource_presets { name }", "all all all all all all"),
-    "agent": (f'agent(agent_id: "{AGENT}") {{ id }}', "all forbidden forbidden forbidden forbidden forbidden"),
-    "agent_list": (
-        f"agent_list({PAGE}) {{ items {{ id }} }}",
-        "all forbidden forbidden forbidden forbidden forbidden",
-    ),
-    "compute_session": (f'compute_session(id: "{session_id("ada")}") {{ name }}', "all all all all none none"),
-    "compute_session_list": (
-        f"compute_session_list({PAGE}) {{ items {{ name }} }}",
-        "session-of-ada,session-of-kim session-of-ada session-of-ada session-of-ada session-of-kim session-of-kim",
-    ),
-    "compute_container": (
-        f'compute_container(id: "{session_id("ada")}") {{ cluster_hostname }}',
-        "all all all all none none",
-    ),
-    "compute_container_list": (
-        f'compute_container_list({PAGE}, session_id: "{session_id("ada")}") {{ items {{ cluster_hostname }} }}',
-        "all all all all none none",
-    ),
-    "image": ('image(reference: "py") { name }', "all all all all none none"),
-    "images": (
-        "images { name }",
-        "hidden/doomed,hidden/secret,library/ours,ops/pipeline,stable/python,stable/python"
-        + 3 * " library/ours,ops/pipeline,stable/python,stable/python"
-        + 2 * " library/ours",
-    ),
-    "container_registries": (
-        "container_registries { hostname }",
-        "all forbidden forbidden forbidden forbidden forbidden",
-    ),
-    "container_registry": (
-        'container_registry(hostname: "cr.example.org") { hostname }',
-        "all forbidden forbidden forbidden forbidden forbidden",
-    ),
-} | {
-    name: (query, "none none none none none none")
-    for name, query in {
-        "vfolder_list": f"vfolder_list({PAGE}) {{ items {{ name }} }}",
-        "vfolder_own_list": f"vfolder_own_list({PAGE}) {{ items {{ name }} }}",
-        "vfolder_invited_list": f"vfolder_invited_list({PAGE}) {{ items {{ name }} }}",
-        "vfolder_project_list": f"vfolder_project_list({PAGE}) {{ items {{ name }} }}",
-        "storage_volume": 'storage_volume(id: "x") { id }',
-        "storage_volume_list": f"storage_volume_list({PAGE}) {{ items {{ id }} }}",
-        "endpoint": f'endpoint(endpoint_id: "{HOME}") {{ name }}',
-        "endpoint_list": f"endpoint_list({PAGE}) {{ items {{ name }} }}",
-    }.items()
-}
+QUERIES: Final[Mapping[str, tuple[str, str]]] = (
+    {
+        "domain": ('domain(name: "home") { name }', "all all all all none none"),
+        "domains": ("domains { name }", "away,home home home home away away"),
+        "group": (f'group(id: "{HOME}") {{ name }}', "all all all all none none"),
+        "groups": (
+            "groups { name }",
+            "away-project,home-project home-project home-project home-project away-project away-project",
+        ),
+        "groups_by_name": ('groups_by_name(name: "home-project") { name }', "all all all all none none"),
+        "user": (f'user(email: "{email("ada")}") {{ username }}', "all all all all none none"),
+        "user_from_uuid": (f'user_from_uuid(user_id: "{user_id("ada")}") {{ username }}', "all all all all none none"),
+        "users": (
+            "users { username }",
+            "ada,boss,eve,idle,kim,lord,root,watch ada,boss,eve,idle,root,watch ada,boss,eve,idle,root,watch"
+            " ada kim kim,lord",
+        ),
+        "user_list": (
+            f"user_list({PAGE}) {{ items {{ username }} }}",
+            "ada,boss,eve,idle,kim,lord,root,watch ada,boss,eve,idle,root,watch ada,boss,eve,idle,root,watch"
+            " ada kim kim,lord",
+        ),
+        "keypair": (f'keypair(access_key: "{access_key("ada")}") {{ user_id }}', "all all all all none none"),
+        "keypairs": (f'keypairs(email: "{email("ada")}") {{ user_id }}', "all all all all none none"),
+        "keypair_list": (
+            f'keypair_list({PAGE}, email: "{email("ada")}") {{ items {{ user_id }} }}',
+            "all all all all none none",
+        ),
+        "keypair_resource_policy": ('keypair_resource_policy(name: "default") { name }', "all all all all all all"),
+        "keypair_resource_policies": (
+            "keypair_resource_policies { name }",
+            "default,rare default,rare default,rare default default default,rare",
+        ),
+        "user_resource_policy": ('user_resource_policy(name: "default") { name }', "all all all all all all"),
+        "user_resource_policies": ("user_resource_policies { name }", "all all all all all all"),
+        "project_resource_policy": ('project_resource_policy(name: "default") { name }', "all all all all all all"),
+        "project_resource_policies": ("project_resource_policies { name }", "all all all all all all"),
+        "scaling_group": ('scaling_group(name: "homely") { name }', "all all all all none none"),
+        "scaling_groups": (
+            "scaling_groups { name }",
+            "default,homely,special default,homely default,homely default,homely default default",
+        ),
+        "scaling_groups_for_domain": (
+            'scaling_groups_for_domain(domain: "home") { name }',
+            "all all all all none none",
+        ),
+        "scaling_groups_for_user_group": (
+            f'scaling_groups_for_user_group(user_group: "{HOME}") {{ name }}',
+            "all all all all none none",
+        ),
+        "scaling_groups_for_keypair": (
+            f'scaling_groups_for_keypair(access_key: "{access_key("ada")}") {{ name }}',
+            "all all all all none none",
+        ),
+        "resource_preset": ('resource_preset(name: "small") { name }', "all all all all all all"),
+        "resource_presets": ("resource_presets { name }", "all all all all all all"),
+        "agent": (f'agent(agent_id: "{AGENT}") {{ id }}', "all forbidden forbidden forbidden forbidden forbidden"),
+        "agent_list": (
+            f"agent_list({PAGE}) {{ items {{ id }} }}",
+            "all forbidden forbidden forbidden forbidden forbidden",
+        ),
+        "compute_session": (f'compute_session(id: "{session_id("ada")}") {{ name }}', "all all all all none none"),
+        "compute_session_list": (
+            f"compute_session_list({PAGE}) {{ items {{ name }} }}",
+            "session-of-ada,session-of-kim session-of-ada session-of-ada session-of-ada session-of-kim session-of-kim",
+        ),
+        "compute_container": (
+            f'compute_container(id: "{session_id("ada")}") {{ cluster_hostname }}',
+            "all all all all none none",
+        ),
+        "compute_container_list": (
+            f'compute_container_list({PAGE}, session_id: "{session_id("ada")}") {{ items {{ cluster_hostname }} }}',
+            "all all all all none none",
+        ),
+        "image": ('image(reference: "py") { name }', "all all all all none none"),
+        "images": (
+            "images { name }",
+            "hidden/doomed,hidden/secret,library/ours,ops/pipeline,stable/python,stable/python"
+            + 3 * " library/ours,ops/pipeline,stable/python,stable/python"
+            + 2 * " library/ours",
+        ),
+        "container_registries": (
+            "container_registries { hostname }",
+            "all forbidden forbidden forbidden forbidden forbidden",
+        ),
+        "container_registry": (
+            'container_registry(hostname: "cr.example.org") { hostname }',
+            "all forbidden forbidden forbidden forbidden forbidden",
+        ),
+        "vfolder": (f'vfolder(id: "{FOLDER}") {{ name }}', "all all all all none none"),
+        "vfolder_list": (f"vfolder_list({PAGE}) {{ items {{ name }} }}", "all all all all none none"),
+        "vfolder_own_list": (
+            f"vfolder_own_list({PAGE}) {{ items {{ name }} }}",
+            "none none none folder-of-ada none none",
+        ),
+        "vfolder_invited_list": (
+            f"vfolder_invited_list({PAGE}) {{ items {{ name }} }}",
+            "none none none none none none",
+        ),
+        "vfolder_project_list": (
+            f"vfolder_project_list({PAGE}) {{ items {{ name }} }}",
+            "all all all all none none",
+        ),
+        "quota_scope": (
+            f'quota_scope(storage_host_name: "shelf:volume1", quota_scope_id: "user:{user_id("ada")}") {{ id }}',
+            "all all all all none none",
+        ),
+        "model_card": (f'model_card(id: "{MODEL}") {{ name }}', "all all all all none none"),
+        "model_cards": ("model_cards { edges { node { name } } }", "all all all all none none"),
+    }
+    | {
+        name: (query, "none forbidden forbidden forbidden forbidden forbidden")
+        for name, query in {
+            "storage_volume": 'storage_volume(id: "x") { id }',
+            "storage_volume_list": f"storage_volume_list({PAGE}) {{ items {{ id }} }}",
+        }.items()
+    }
+    | {
+        name: (query, "none none none none none none")
+        for name, query in {
+            "endpoint": f'endpoint(endpoint_id: "{HOME}") {{ name }}',
+            "endpoint_list": f"endpoint_list({PAGE}) {{ items {{ name }} }}",
+        }.items()
+    }
+)
 
 SUPERADMINS: Final = "done forbidden forbidden forbidden forbidden forbidden"
 
@@ -207,6 +238,8 @@ MUTATIONS: Final[Mapping[str, tuple[str, str]]] = {
     "create_container_registry": (f'(hostname: "$new", props: {REGISTRY_PROPS})', SUPERADMINS),
     "modify_container_registry": ('(hostname: "$registry", props: {ssl_verify: false})', SUPERADMINS),
     "delete_container_registry": ('(hostname: "$registry")', SUPERADMINS),
+    "set_quota_scope": (f"({QUOTA}, props: {{hard_limit_bytes: 5}})", SUPERADMINS),
+    "unset_quota_scope": (f"({QUOTA})", SUPERADMINS),
 }
 
 FIELDS: Final = {
@@ -267,8 +300,8 @@ async def _told(admin: AdminWorld, who: str, query: str) -> str:
         [error] = answer["errors"]
         return "forbidden" if error["extensions"]["status"] == 403 else str(error)
     [found] = answer["data"].values()
-    if isinstance(found, dict) and "items" in found:
-        found = found["items"]
+    if isinstance(found, dict):
+        found = found.get("items", [edge["node"] for edge in found["edges"]] if "edges" in found else found)
     if found is None:
         return ""
     return ",".join(sorted(str(next(iter(each.values()))) for each in (found if isinstance(found, list) else [found])))

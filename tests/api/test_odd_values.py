@@ -1,5 +1,6 @@
 """Whatever is put into a parameter, the answer is a "no" with a reason, never a defect of ours."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,7 +48,8 @@ def operations(kind: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def filled(path: str) -> str:
-    return path.format(kind="session", template_id="none", major=7, log_id="none", operation="start", name="none")
+    known = {"kind": "session", "major": "7", "operation": "start"}
+    return re.sub(r"\{(\w+)\}", lambda found: known.get(found[1], "none"), path)
 
 
 @pytest.mark.parametrize(("method", "path", "usual"), list(operations("body")))

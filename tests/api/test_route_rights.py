@@ -4,6 +4,7 @@ What is asked for is ada's, or of her domain. Where a role may change something,
 the request would change nothing, so that one world serves all.
 """
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
@@ -16,9 +17,15 @@ import pytest_asyncio
 
 from api.app import _ROUTES
 from api.http.sockets import UPGRADE
-from tests.api.admin import HOME, AdminWorld, access_key, email
+from domain.directory.messages.policies import ModifyUserPolicy
+from domain.directory.messages.tenants import ModifyDomain
+from domain.vfolder.messages.common import FolderSpec
+from domain.vfolder.messages.requests import CreateFolder
+from domain.vfolder.mounts import FolderId, user_scope
+from tests.api.admin import HOME, AdminWorld, access_key, email, user_id
 from tests.api.kernels import HANDSHAKE
-from tests.whole import AGENT, an_id
+from tests.api.storing import EVERYTHING, HOST, storing
+from tests.whole import AGENT, an_id, now
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
@@ -61,7 +68,95 @@ WAITING: Final = "409 409 403 409 403 404"
 OF_DOMAIN: Final = "200 200 200 200 404 404"
 """What her domain shares is not there for others."""
 
+FOLDER: Final = FolderId(an_id("folder on a disk"))
+OF_FOLDER: Final = {"reference": FOLDER}
+
+MANAGED: Final = "200 200 404 200 404 404"
+"""What admins may see and do about her folder; to others it is not there."""
+
+LOOKED_INTO: Final = "200 403 404 200 404 404"
+"""What lies in it is not for the admin of her domain."""
+
+FOLDER_ROWS: Final[Mapping[str, Row]] = {
+    "GET /folders": Row(EVERYBODY),
+    "GET /folders/_/id": Row("404 404 404 200 404 404", {"name": "folder-on-disk"}),
+    "POST /folders": Row("201 201 403 201 403 403", body={"name": "$new", "host": HOST}),
+    "POST /folders/{reference}/clone": Row(
+        "403 403 404 403 404 404", body={"target_name": "$new", "target_host": HOST}, path=OF_FOLDER
+    ),
+    "GET /folders/{reference}": Row(MANAGED, path=OF_FOLDER),
+    "POST /folders/{reference}/rename": Row(
+        "201 201 404 201 404 404", body={"new_name": "$new"}, path={"reference": "$folder"}
+    ),
+    "POST /folders/{reference}/update-options": Row(
+        "201 201 404 201 404 404", body={"cloneable": False}, path=OF_FOLDER
+    ),
+    "DELETE /folders/{reference}": Row("204 204 404 204 404 404", path={"reference": "$folder"}),
+    "DELETE /folders": Row("204 204 404 204 404 404", body={"id": "$folder"}),
+    "POST /folders/restore-from-trash-bin": Row(MANAGED, body={"id": FOLDER}),
+    "POST /folders/delete-from-trash-bin": Row("409 409 404 409 404 404", body={"id": FOLDER}),
+    "POST /folders/purge": Row("409 409 404 409 404 404", body={"id": FOLDER}),
+    # what lies in it
+    "GET /folders/{reference}/files": Row(LOOKED_INTO, path=OF_FOLDER),
+    "GET /refold/folders/{reference}/operations": Row(LOOKED_INTO, path=OF_FOLDER),
+    "POST /folders/{reference}/request-upload": Row(LOOKED_INTO, body={"path": "a", "size": 1}, path=OF_FOLDER),
+    "POST /folders/{reference}/request-download": Row(LOOKED_INTO, body={"path": "a"}, path=OF_FOLDER),
+    "POST /folders/{reference}/mkdir": Row(
+        "201 403 404 201 404 404", body={"path": "d", "exist_ok": True}, path=OF_FOLDER
+    ),
+    **{
+        f"{method} /folders/{{reference}}/delete-files": Row(
+            "404 403 404 404 404 404", body={"files": ["nothing"]}, path=OF_FOLDER
+        )
+        for method in ("POST", "DELETE")
+    },
+    "POST /folders/{reference}/rename-file": Row(
+        "404 403 404 404 404 404", body={"target_path": "nothing", "new_name": "x"}, path=OF_FOLDER
+    ),
+    "POST /folders/{reference}/move-file": Row(
+        "404 403 404 404 404 404", body={"src": "nothing", "dst": "x"}, path=OF_FOLDER
+    ),
+    # who else has it
+    "POST /folders/{reference}/invite": Row(MANAGED, body={"perm": "ro", "emails": [email("eve")]}, path=OF_FOLDER),
+    "GET /folders/invitations/list": Row(EVERYBODY),
+    "GET /folders/invitations/list-sent": Row(EVERYBODY),
+    "GET /folders/invitations/list_sent": Row(EVERYBODY),
+    "POST /folders/invitations/update/{inv_id}": Row("404", body={"perm": "ro"}, path={"inv_id": an_id("nothing")}),
+    "POST /folders/invitations/accept": Row("404", body={"inv_id": an_id("nothing")}),
+    "POST /folders/invitations/delete": Row("404", body={"inv_id": an_id("nothing")}),
+    "DELETE /folders/invitations/delete": Row("404", body={"inv_id": an_id("nothing")}),
+    "POST /folders/{reference}/leave": Row("400 400 404 400 404 404", path=OF_FOLDER),
+    "POST /folders/{reference}/share": Row("400 400 404 400 404 404", body={"emails": [email("eve")]}, path=OF_FOLDER),
+    **{
+        f"{method} /folders/{{reference}}/unshare": Row(
+            "400 400 404 400 404 404", body={"emails": [email("eve")]}, path=OF_FOLDER
+        )
+        for method in ("POST", "DELETE")
+    },
+    "GET /folders/_/shared": Row(MANAGED, {"vfolder_id": FOLDER}),
+    "POST /folders/_/shared": Row(MANAGED, body={"vfolder": FOLDER, "user": email("eve")}),
+    "POST /folders/_/change-ownership": Row(
+        "200 200 404 403 404 404", body={"vfolder": FOLDER, "user_email": email("ada")}
+    ),
+    # where it lies
+    "GET /folders/_/hosts": Row(EVERYBODY),
+    "GET /folders/_/all_hosts": Row(SUPERADMINS),
+    "GET /folders/_/all-hosts": Row(SUPERADMINS),
+    "GET /folders/_/allowed_types": Row(EVERYBODY),
+    "GET /folders/_/allowed-types": Row(EVERYBODY),
+    "GET /folders/_/perf-metric": Row(SUPERADMINS, {"folder_host": HOST}),
+    "GET /folders/_/mounts": Row(SUPERADMINS),
+    "POST /folders/_/mounts": Row("403"),
+    "DELETE /folders/_/mounts": Row("403"),
+    "GET /folders/_/fstab": Row(SUPERADMINS),
+    "GET /folders/_/quota": Row(MANAGED, {"id": FOLDER}),
+    "POST /folders/_/quota": Row(SUPERADMINS, body={"id": FOLDER, "input": {"size_bytes": 10**9}}),
+    "GET /folders/_/usage": Row(LOOKED_INTO, {"id": FOLDER}),
+    "GET /folders/_/used-bytes": Row(MANAGED, {"id": FOLDER}),
+}
+
 ROWS: Final[Mapping[str, Row]] = {
+    **FOLDER_ROWS,
     # sessions
     "POST /session": Row("201 201 403 201 403 404", FOR_ADA, SESSION),
     "POST /session/create": Row("201 201 403 201 403 404", FOR_ADA, SESSION),
@@ -250,9 +345,31 @@ def operations() -> set[str]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def clients(admin: AdminWorld) -> AsyncIterator[Mapping[str, httpx.AsyncClient]]:
-    """One for each role, one for who signs nothing (`nobody`), and one whose keypair is off (`idle`)."""
+async def clients(
+    admin: AdminWorld, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Mapping[str, httpx.AsyncClient]]:
+    """One for each role, one for who signs nothing (`nobody`), and one whose keypair is off (`idle`).
+
+    Ada's folder is on the disk of a storage service, and all may be done there by those at home.
+    """
+    for command in (
+        ModifyDomain(at=now(), name="home", changes={"allowed_vfolder_hosts": EVERYTHING}),
+        ModifyUserPolicy(at=now(), name="default", changes={"max_vfolder_count": 1000}),
+    ):
+        await admin.whole.give("directory", command)
+    await admin.settled()
     async with AsyncExitStack() as stack:
+        folder = tmp_path_factory.mktemp("storage")
+        storage = await stack.enter_async_context(storing(admin.settings, admin.log, folder))
+        spec = FolderSpec(host=HOST)
+        create = CreateFolder(
+            at=now(), scope=user_scope(user_id("ada")), folder_id=FOLDER, name="folder-on-disk", spec=spec
+        )
+        await admin.whole.give("vfolder", create)
+        async with asyncio.timeout(10):
+            while not storage.folder(FOLDER).exists():
+                await asyncio.sleep(0.01)
+        await admin.settled()
         known = {who: await stack.enter_async_context(admin.client(who)) for who in (*ROLES, "idle")}
         nobody = await stack.enter_async_context(admin.anonymous())
         nobody.headers["Via"] = "1.1 elsewhere"  # not on this machine, where some things need no signature
@@ -270,6 +387,9 @@ async def made(what: str, ada: httpx.AsyncClient) -> str:
         case "$session":
             answer = await ada.post("/session", json=SESSION | {"name": name})
             return str(answer.json()["sessionId"])
+        case "$folder":
+            answer = await ada.post("/folders", json={"name": name, "host": HOST})
+            return str(answer.json()["id"])
         case "$template":
             body = {"payload": TEMPLATE, "group": HOME, "domain": "home"}
             return str((await ada.post("/template/session", json=body)).json()[0]["id"])

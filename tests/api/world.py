@@ -44,16 +44,18 @@ from projections import agents, command_outcomes
 from projections.agents import AGENTS, AgentRow
 from projections.capacity import Capacity, Held
 from projections.command_outcomes import COMMAND_OUTCOMES, OutcomeRow
+from projections.folders import folding as folders
 from projections.reading import commands_of, read
 from projections.session_history import SESSION_HISTORY, HistoryRow
 from projections.session_list import KERNEL_LIST, SESSION_LIST, KernelRow, SessionRow
 from projections.sessions import SESSIONS
 from projections.table import Json, Rows
+from tests.api.known_folders import MemoryFolders
 from tests.whole import Whole, now
 from workers.shard import Shard
 
 KEYS = {"admin": ("AKADMIN", "admin-secret"), "ada": ("AKADA", "ada-secret"), "eve": ("AKEVE", "eve-secret")}
-_PROJECTIONS = (SESSIONS, agents.PROJECTION, command_outcomes.PROJECTION)
+_PROJECTIONS = (SESSIONS, agents.PROJECTION, folders.PROJECTION, command_outcomes.PROJECTION)
 
 
 class MemoryKnown:
@@ -63,6 +65,7 @@ class MemoryKnown:
         self._settings = settings
         self._log = log
         self._rows = Rows([table for each in _PROJECTIONS for table in each.tables], complete=True)
+        self.folders = MemoryFolders(self._rows)
         self._history: list[HistoryRow] = []
         self._outcomes: list[OutcomeRow] = []
         self._places = {

@@ -2,6 +2,7 @@
 
 import strawberry
 
+from api.graphql.folders.mutations import FolderMutations
 from api.graphql.images.mutations import ImageMutations
 from api.graphql.mutations.groups import GroupMutations
 from api.graphql.mutations.policies import PolicyMutations
@@ -10,5 +11,5 @@ from api.graphql.mutations.users import UserMutations
 
 
 @strawberry.type
-class Mutation(TenantMutations, UserMutations, PolicyMutations, GroupMutations, ImageMutations):
+class Mutation(TenantMutations, UserMutations, PolicyMutations, GroupMutations, ImageMutations, FolderMutations):
     pass
