@@ -25,6 +25,7 @@ from agents.docker.runtime import DockerRuntime
 from agents.door.serving import kernel_routes
 from agents.door.uses import Uses
 from agents.fake.runtime import FakeRuntime
+from agents.given.folders import Folders
 from agents.given.outfits import asking
 from agents.journal import Journal
 from agents.measuring.exporting import Measured
@@ -139,6 +140,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _runtime(config: Settings, agent_id: AgentId, folder: Path, devices: HostDevices) -> Runtime:
     """Raises Misconfigured."""
+    folders = _folders(config)
     match config.agent_runtime:
         case "docker":
             return DockerRuntime(
@@ -149,13 +151,21 @@ def _runtime(config: Settings, agent_id: AgentId, folder: Path, devices: HostDev
                 log_bytes_max=config.agent_log_bytes_max,
                 scratch_bytes_max=config.agent_scratch_bytes_max,
                 cluster_network=config.agent_cluster_network,
+                folders=folders,
             )
         case "process":
             if config.agent_scratch_bytes_max:
                 raise Misconfigured("REFOLD_AGENT_SCRATCH_BYTES_MAX: only the docker runtime limits homes")
-            return ProcessRuntime(folder, grant=devices.grant, log_bytes_max=config.agent_log_bytes_max)
+            return ProcessRuntime(
+                folder, grant=devices.grant, log_bytes_max=config.agent_log_bytes_max, folders=folders
+            )
         case "fake":
             return FakeRuntime(folder, log_bytes_max=config.agent_log_bytes_max)
+
+
+def _folders(config: Settings) -> Folders:
+    """Raises Misconfigured."""
+    return Folders.of(config.agent_volumes, config.agent_unmanaged_paths)
 
 
 async def profile_of(config: Settings, runtime: Runtime, devices: HostDevices, address: str) -> AgentProfile:
@@ -173,7 +183,7 @@ async def profile_of(config: Settings, runtime: Runtime, devices: HostDevices, a
         formats=devices.formats,
         address=address,
         runtime=runtime.name,
-        capabilities=tuple(await runtime.capabilities()),
+        capabilities=(*await runtime.capabilities(), *_folders(config).capabilities()),
     )
 
 

@@ -13,13 +13,14 @@ from uuid import NAMESPACE_URL, uuid5
 
 import structlog
 
-from agents.given.outfits import OutfitFailure, OutfitRefused, Outfits, OutfitUnavailable, as_account
+from agents.given.outfits import FolderRefused, OutfitFailure, OutfitRefused, Outfits, OutfitUnavailable, as_account
 from agents.images.pulling import Pulling
 from agents.journal import Journal, JournalUnavailable, Kept, Stage
 from agents.runtime import (
     AlreadyEnded,
     Ended,
     ImageUnavailable,
+    MountRefused,
     Runtime,
     RuntimeUnavailable,
     StartFailed,
@@ -126,6 +127,9 @@ class Minder:
             return False
         except ImageUnavailable as error:
             self._failed(Reason.IMAGE_UNAVAILABLE, str(error))
+            return False
+        except (MountRefused, FolderRefused) as error:
+            self._failed(Reason.MOUNT_REFUSED, str(error))
             return False
         except (StartFailed, OutfitRefused) as error:
             self._failed(Reason.START_FAILED, str(error))

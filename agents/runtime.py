@@ -17,6 +17,7 @@ What can go wrong, as a tree:
     ├── CommitFailed          no image could be made of a kernel
     ├── PushFailed            its registry did not take an image
     ├── StartFailed           it was tried; nothing of it runs, nothing of it is left
+    ├── MountRefused          a folder of it cannot be had, on whatever host; nothing of it runs
     ├── AlreadyEnded          it ran before, to its end; `.ended` says how
     └── RuntimeUnavailable    whoever runs kernels does not answer; what runs goes on, ask again later
 """
@@ -54,6 +55,10 @@ class PushFailed(RuntimeFailure):
 
 class StartFailed(RuntimeFailure):
     """The kernel was tried and did not come up. Nothing of it runs, so it may be tried again."""
+
+
+class MountRefused(RuntimeFailure):
+    """A folder that the kernel is to have cannot be mounted, here or elsewhere. Nothing of it runs."""
 
 
 class AlreadyEnded(RuntimeFailure):
@@ -96,7 +101,7 @@ class Task:
     """All kernels of a cluster session, this one included; else none."""
     preopen_ports: Sequence[int] = ()
     outfit: Outfit = field(default_factory=Outfit)
-    """What else it is given; its environment is part of `environ` already."""
+    """What else it is given, its folders among it; its environment is part of `environ` already."""
 
 
 Reason = Literal["exited", "killed", "oom", "gone"]
@@ -219,8 +224,8 @@ class Runtime(Protocol):
     async def start(self, task: Task) -> Running:
         """Returns once it runs. What already runs is left as it is and returned as it is.
 
-        Raises ImageUnavailable, StartFailed, and AlreadyEnded for a task that ran to its end before (as long
-        as it was not removed): it is never run a second time.
+        Raises ImageUnavailable, StartFailed, MountRefused, and AlreadyEnded for a task that ran to its end before (as
+        long as it was not removed): it is never run a second time.
         """
 
     async def stop(self, kernel_id: str, incarnation: int, grace: timedelta) -> None:

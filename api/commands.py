@@ -13,6 +13,7 @@ from api.http.deps import All, Body, Caller, Known
 from api.http.problems import Problem, invalid
 from api.sessions.commands import completed, with_ids
 from api.sessions.environ import Given, apart, with_given
+from api.sessions.mounting import told_mounts
 from api.sessions.requests import refuse_nul
 from api.writing import accepted, command_id_from, command_id_of, context_of, now, result_of, wants_async
 from domain.directory.messages import AdministrativeCommands
@@ -57,6 +58,7 @@ async def give(request: Request, body: Body, caller: Caller, all_: All) -> Respo
     if isinstance(command, RequestSession):
         unregistered = all_.settings.unregistered_images
         command = completed(command, caller, all_.tail.directory, unregistered=unregistered)
+        command = await told_mounts(command, caller, all_)
         command = await with_given(command, given, command_id, caller, all_)
     sent = await all_.writing.send(
         context_of(command),

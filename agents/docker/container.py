@@ -1,5 +1,6 @@
 """What a kernel's container may do: use its share of processors and memory, reach the network, and nothing
-else. Of the host's files it sees those that are its own, and the runner's code (`agents/docker/injection.py`).
+else. Of the host's files it sees those that are its own, the folders of its session, and the runner's code
+(`agents/docker/injection.py`).
 
 The first process is Docker's small init, which collects orphans and hands signals on; the runner or the image's own
 program comes second, and its exit code is the container's.
@@ -11,15 +12,16 @@ kernels of sessions on several hosts then have no network of their own.)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agents.devices.plugin import Grant
 from agents.docker.networks.plugin import Attachment
 from agents.runtime import BASE_ENVIRONMENT, Task
+from domain.vfolder.mounts import HOME
 
 LABEL = "ai.refold."
 USER = "1000:1000"
-HOME = "/home/work"
 
 
 @dataclass(frozen=True)
@@ -113,3 +115,14 @@ def network_name(deployment: str) -> str:
 def container_name(kernel_id: str, incarnation: int) -> str:
     """Tells whether an incarnation was started already."""
     return f"refold-{kernel_id}-{incarnation}"
+
+
+def bind(source: Path, target: str, *, read_only: bool = False) -> Mapping[str, Any]:
+    """A mount, as the daemon takes it."""
+    return {
+        "Type": "bind",
+        "Source": str(source),
+        "Target": target,
+        "ReadOnly": read_only,
+        "BindOptions": {"Propagation": "rprivate"},
+    }

@@ -6,6 +6,7 @@
     <folder>/code/…                          /opt/refold/…, read-only: the runner, and the kits (`agents/given/kits.py`)
     <folder>/looks/…                         what is known of each image: see `agents/docker/looks.py`
     <folder>/users/<image id>/               /etc/passwd and /etc/group, read-only: the image's, and `work`
+    folders of volumes                       see `agents/docker/folders.py`
 
 The runner's Python is the image's (3.8 or newer, with its standard library), or else the agent's own, as a kit. Where
 neither works, a kernel runs the image's own program or the given command, as it is, and has no runner.
@@ -13,7 +14,7 @@ neither works, a kernel runs the image's own program or the given command, as it
 Files for a kernel must belong to its user. As root the agent gives them to user 1000, as an ordinary user it runs its
 kernels under its own id. Where the daemon maps user ids (rootless, or `userns-remap`) neither would be that user's, and
 where it does not see the agent's folder under the same path (a daemon on another host) there is nothing to share:
-kernels then have no runner, and no home but their container's.
+kernels then have no runner, no folders, and no home but their container's.
 """
 
 import asyncio
@@ -27,13 +28,15 @@ import aiodocker
 import structlog
 
 from agents.docker import users as container_users
-from agents.docker.container import HOME, Injected
+from agents.docker.container import Injected, bind
+from agents.docker.folders import DockerFolders
 from agents.docker.looks import Candidate, DockerLooks, Look, NotShared
 from agents.given import belongings
 from agents.given.homes import Homes
 from agents.given.injection import SOCKET_NAME, Places, Sockets, install, runner_command
 from agents.given.kits import Kit, python_kit, ssh_kit
 from agents.runtime import StartFailed, Task
+from domain.vfolder.mounts import HOME
 
 CODE: Final = "/opt/refold/runner"
 CONFIG: Final = "/home/config"
@@ -45,12 +48,15 @@ _log = structlog.get_logger("agents")
 class DockerInjection:
     """For the containers of one daemon."""
 
-    def __init__(self, docker: aiodocker.Docker, folder: Path, deployment: str, scratch_bytes_max: int) -> None:
+    def __init__(
+        self, docker: aiodocker.Docker, folder: Path, deployment: str, scratch_bytes_max: int, folders: DockerFolders
+    ) -> None:
         """Raises Misconfigured."""
         self._docker = docker
         self._folder = folder.absolute()
         self._scratch = self._folder / "scratch"
         self._homes = Homes(self._scratch, scratch_bytes_max)
+        self._folders = folders
         self._codes = self._folder / "code"
         self._looks = DockerLooks(docker, self._folder / "looks", deployment)
         self.sockets = Sockets(self._folder / "sockets")
@@ -65,10 +71,10 @@ class DockerInjection:
         self._homes.check()
 
     async def of(self, task: Task) -> Injected:
-        """Makes what a task's container is to find. May be repeated. Raises `StartFailed`."""
+        """Makes what a task's container is to find. May be repeated. Raises `StartFailed`, `MountRefused`."""
         image = await self._docker.images.inspect(task.image)
         if not await self._shared():
-            return self._without(task)
+            return self._nothing(task)
         async with self._making:
             if (code := self._code) is None:
                 self._ssh = await asyncio.to_thread(ssh_kit, self._codes)
@@ -79,7 +85,7 @@ class DockerInjection:
         except NotShared:
             _log.warning("the Docker daemon does not see the agent's folder: its kernels have no runner")
             self._shares = False
-            return self._without(task)
+            return self._nothing(task)
         try:
             mounts = await asyncio.to_thread(self._make, task, image["Id"], look)
         except OSError as error:
@@ -87,7 +93,7 @@ class DockerInjection:
         user = "{}:{}".format(*self._user)
         kit = await self._own_python() if look.is_brought else None
         if look.python is None or (look.is_brought and kit is None):
-            self._without(task)
+            self._without_runner(task)
             return Injected(user, mounts)
         sockets = await asyncio.to_thread(self.sockets.make, task.kernel_id, task.incarnation, self._owner)
         mounts += [bind(sockets, SOCKETS), bind(code, CODE, read_only=True)]
@@ -104,16 +110,22 @@ class DockerInjection:
         )
         return Injected(user, mounts, runner_command(look.python, places, labels, task.command))
 
-    def _without(self, task: Task) -> Injected:
-        """Nothing; but without a runner nobody would run the script that the kernel's owner counts on."""
+    def _nothing(self, task: Task) -> Injected:
+        self._without_runner(task)
+        if task.outfit.mounts:
+            raise StartFailed("the Docker daemon of this host sees no files of its own host as the agent does")
+        return Injected()
+
+    def _without_runner(self, task: Task) -> None:
+        """Nobody would run the script that the kernel's owner counts on."""
         if task.outfit.bootstrap_script is not None:
             raise StartFailed("there is nothing on this host that could run a bootstrap script in this image")
-        return Injected()
 
     def release(self, kernel_id: str, incarnation: int) -> None:
         """It has ended: its socket goes, and what was secret; its files stay."""
         self.sockets.remove(kernel_id, incarnation)
         belongings.forget(self._scratch / kernel_id / "config", incarnation)
+        self._folders.release(kernel_id, incarnation)
         self._homes.release(kernel_id, incarnation)
 
     def tidy(self, before: datetime, keep: Collection[str], forgotten: Collection[str]) -> Collection[str]:
@@ -122,6 +134,7 @@ class DockerInjection:
         old = set(forgotten)
         for folder in self._scratch.iterdir():
             if folder.name in old or (folder.name not in keep and _started_at(folder) < before.timestamp()):
+                self._folders.forget(folder.name)
                 self._homes.delete(folder.name)
                 old.add(folder.name)
         return old
@@ -136,6 +149,7 @@ class DockerInjection:
             bind(config, CONFIG, read_only=True),
             bind(passwd, "/etc/passwd", read_only=True),
             bind(group, "/etc/group", read_only=True),
+            *self._folders.make(task, home, self._owner),
         ]
 
     @property
@@ -184,17 +198,6 @@ class DockerInjection:
                 if not self._shares:
                     _log.warning("the Docker daemon maps user ids: its kernels have no runner")
         return self._shares
-
-
-def bind(source: Path, target: str, *, read_only: bool = False) -> Mapping[str, Any]:
-    """A mount, as the daemon takes it."""
-    return {
-        "Type": "bind",
-        "Source": str(source),
-        "Target": target,
-        "ReadOnly": read_only,
-        "BindOptions": {"Propagation": "rprivate"},
-    }
 
 
 def _started_at(scratch: Path) -> float:

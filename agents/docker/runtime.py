@@ -8,6 +8,7 @@ removed:
     <folder>/stopping/<container name>    an empty file: `stop` was called while it ran
     <folder>/output/<kernel id>/          what removed containers printed
     <folder>/scratch, sockets, code, looks, users   see `agents/docker/injection.py`
+    <folder>/parts                                  see `agents/docker/folders.py`
 
 What a kernel may do is said in `agents/docker/container.py`; its home, and the runner in it, in
 `agents/docker/injection.py`; what becomes of its output in `agents/docker/output.py`.
@@ -28,11 +29,13 @@ from agents.docker.answers import CALL_SECONDS_MAX, answering, unless_missing
 from agents.docker.commits import DockerCommits
 from agents.docker.container import container_name
 from agents.docker.containers import DockerContainers, running_of
+from agents.docker.folders import DockerFolders
 from agents.docker.images import DockerImages
 from agents.docker.injection import DockerInjection
 from agents.docker.networks.choice import Networks
 from agents.docker.output import DockerOutput
 from agents.docker.starts import DockerStarts
+from agents.given.folders import Folders
 from agents.output import OutputStore
 from agents.runtime import (
     Account,
@@ -65,6 +68,7 @@ class DockerRuntime:
         log_bytes_max: int = 10 * 1024 * 1024,
         scratch_bytes_max: int = 0,
         cluster_network: str = "",
+        folders: Folders | None = None,
     ) -> None:
         """Raises Misconfigured. `scratch_bytes_max`: see `agents.given.homes.Homes`; `cluster_network`:
         `agents.docker.networks.choice.Networks`."""
@@ -80,7 +84,9 @@ class DockerRuntime:
         self._output = DockerOutput(self._containers, self._kept)
         self._images = DockerImages(self._docker)
         self._commits = DockerCommits(self._docker, self._containers, deployment)
-        self._injection = DockerInjection(self._docker, folder, deployment, scratch_bytes_max)
+        self._injection = DockerInjection(
+            self._docker, folder, deployment, scratch_bytes_max, DockerFolders(folder / "parts", folders or Folders())
+        )
         self._networks = Networks(self._docker, deployment, cluster_network)
         self._starts = DockerStarts(
             self._docker, self._containers, self._injection, self._networks, grant, log_bytes_max

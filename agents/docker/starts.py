@@ -76,8 +76,10 @@ class DockerStarts:
                     info = await self._made_by_another(name)
                     return self._settled(task, info) or self._docker.containers.container(name)
                 case 404:
+                    await self._release(task)
                     raise ImageUnavailable(f"{task.image}: {error.message}") from error
                 case 400:
+                    await self._release(task)
                     raise StartFailed(error.message) from error
                 case _:
                     raise
@@ -90,9 +92,13 @@ class DockerStarts:
                 raise
             with suppress(aiodocker.DockerError):
                 await created.delete(force=True, v=True)
-            await asyncio.to_thread(self._injection.release, task.kernel_id, task.incarnation)
+            await self._release(task)
             raise StartFailed(error.message) from error
         return running_of(await created.show())
+
+    async def _release(self, task: Task) -> None:
+        """There is no container that could have what was made for it."""
+        await asyncio.to_thread(self._injection.release, task.kernel_id, task.incarnation)
 
     async def _made_by_another(self, name: str) -> Mapping[str, Any]:
         """The daemon gives a name away some time before there is a container under it."""

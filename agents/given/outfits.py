@@ -5,7 +5,8 @@ record. (The kernel's own files are another thing: some of it is to be found the
 
 OutfitFailure
 ├── OutfitUnavailable   the api does not answer, or cannot at the moment: ask again later
-└── OutfitRefused       it never will: the owner or his key is gone, or the values are not of this session
+├── OutfitRefused       it never will: the owner or his key is gone, or the values are not of this session
+└── FolderRefused       a folder that the session asked for is none that its owner may mount now
 """
 
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from agents.runtime import Account
 from domain.messages import AgentId, KernelId, SessionId
-from domain.outfits import Outfit, Question, RegistryAccount
+from domain.outfits import MOUNT_REFUSED, Outfit, Question, RegistryAccount
 from domain.placements import StartKernel
 from infra.secrets import BadKey, start_token
 from infra.settings import Settings
@@ -43,6 +44,10 @@ class OutfitRefused(OutfitFailure):
     """Never."""
 
 
+class FolderRefused(OutfitFailure):
+    """Never, wherever it is asked for. The text is for people."""
+
+
 class _AccountAnswer(BaseModel):
     account: RegistryAccount | None
 
@@ -64,6 +69,7 @@ class Outfits:
             project_id=order.project_id,
             environ=order.sealed_environ,
             bootstrap_script=order.sealed_bootstrap,
+            mounts=order.mounts,
         )
         path = f"kernels/{order.kernel_id}/outfit"
         return await self._asked(path, order.kernel_id, order.session_id, question.model_dump_json().encode(), Outfit)
@@ -85,8 +91,11 @@ class Outfits:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise OutfitUnavailable(f"the api at {self._url} does not answer: {error!r}") from error
         if status != 200:
+            detail = _said(body, "detail")
+            if _said(body, "type").endswith(f"/{MOUNT_REFUSED}"):
+                raise FolderRefused(detail)
             refused = OutfitRefused if status in _NEVER else OutfitUnavailable
-            raise refused(f"the api at {self._url} does not tell what is needed: {status}{_reason(body)}")
+            raise refused(f"the api at {self._url} does not tell what is needed: {status}{detail and ', ' + detail}")
         try:
             return kind.model_validate_json(body)
         except ValidationError:  # whose text would tell what it was
@@ -115,9 +124,9 @@ def as_account(told: RegistryAccount | None) -> Account | None:
     return None if told is None else Account(told.username, told.password.get_secret_value())
 
 
-def _reason(body: bytes) -> str:
-    """What a problem says of itself."""
+def _said(body: bytes, member: str) -> str:
+    """By a problem; empty if it says nothing of the kind."""
     try:
-        return f", {orjson.loads(body)['detail']}"
+        return str(orjson.loads(body)[member])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return ""

@@ -13,7 +13,7 @@ later agent reads from the folder what happened meanwhile:
 
 The order is the promise. The kernel's process is forked first but held; then `running.json`; then it is let
 go. A keeper that dies before `running.json` has run nothing; one that dies after it takes its kernel along.
-Only the standard library is imported here, and of Refold only `agents.output`.
+Only the standard library is imported here, and of Refold only `agents.output` and `agents.process.mounting`.
 """
 
 import ctypes
@@ -34,6 +34,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from agents.output import OutputStore, OutputWriter
+from agents.process.mounting import mount_folders
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 CLONE_NEWUTS, CLONE_NEWIPC = 0x04000000, 0x08000000
@@ -163,6 +164,7 @@ class Keeper:
                 Path(task["cpu_group"], "cgroup.procs").write_text("0")
             if task["cpus"]:
                 os.sched_setaffinity(0, task["cpus"])
+            mount_folders(task["mounts"], task["home"], task["uid"])
             os.chdir(task["home"])
             if task["uid"] is not None:
                 resource.setrlimit(resource.RLIMIT_NPROC, (task["pids_max"],) * 2)

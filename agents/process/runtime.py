@@ -15,6 +15,7 @@ user a kernel is that user: good for development and for work one trusts, no mor
 no privileges, memory is limited for each of its processes (RLIMIT_DATA: what is reserved but not used does
 not count, which CUDA and Java do by the terabyte), and its share of the processor where the host lets the agent
 make control groups (`agents/process/cpu_groups.py`; version 1 as root, version 2 where a group was given to it).
+Its folders it finds in its home: see `agents/process/mounting.py`.
 Lack of memory shows itself as an error inside the program, so no end has the reason `oom` here. Linux only.
 """
 
@@ -32,6 +33,7 @@ from typing import Any
 
 from agents.devices.plugin import Grant, Granting, NoSuchDevice, grant_nothing
 from agents.given import belongings
+from agents.given.folders import Folders, in_home
 from agents.output import OutputStore
 from agents.process import keeper
 from agents.process.cpu_groups import find_cpu_groups
@@ -66,8 +68,16 @@ class ProcessRuntime:
 
     name = "process"
 
-    def __init__(self, folder: Path, *, grant: Granting = grant_nothing, log_bytes_max: int = 10 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        grant: Granting = grant_nothing,
+        log_bytes_max: int = 10 * 1024 * 1024,
+        folders: Folders | None = None,
+    ) -> None:
         self._grant = grant
+        self._folders = folders or Folders()
         self._records = folder.absolute() / "kernels"
         reachable = _reachable(folder.absolute())
         self._scratch = reachable / "scratch"
@@ -128,8 +138,9 @@ class ProcessRuntime:
                 runner = await self._injection.find(uid)
                 if runner is None and task.outfit.bootstrap_script is not None:
                     raise StartFailed("no Python of this host can run a bootstrap script for a kernel")
+                mounts = await asyncio.to_thread(self._mounts, task)
                 try:
-                    environ = await asyncio.to_thread(self._write_task, record, task, granted, uid, runner)
+                    environ = await asyncio.to_thread(self._write_task, record, task, granted, uid, runner, mounts)
                 except OSError as error:
                     raise StartFailed(f"the kernel's files cannot be made: {error}") from error
                 answer = await run_keeper(record, environ)
@@ -233,8 +244,27 @@ class ProcessRuntime:
         end = _load(record / "ended.json")
         return Ended(end["exit_code"], datetime.fromisoformat(end["at"]), end["reason"]) if end else None
 
+    def _mounts(self, task: Task) -> Sequence[Mapping[str, Any]]:
+        """As the keeper is told them. Raises StartFailed, MountRefused."""
+        mounts = []
+        for mount in task.outfit.mounts:
+            if (at := in_home(mount)) is None:
+                raise StartFailed(f"{mount.path} is not in the home, where alone native processes can have folders")
+            place = self._folders.find(mount)
+            read_only = not mount.permission.writes
+            mounts.append(
+                {"root": str(place.root), "path": place.path, "part": place.part, "at": at, "read_only": read_only}
+            )
+        return mounts
+
     def _write_task(
-        self, record: Path, task: Task, granted: Grant, uid: int | None, runner: tuple[str, Path] | None
+        self,
+        record: Path,
+        task: Task,
+        granted: Grant,
+        uid: int | None,
+        runner: tuple[str, Path] | None,
+        mounts: Sequence[Mapping[str, Any]] = (),
     ) -> Mapping[str, str]:
         """What it gets for its environment is not written, but returned."""
         home, config = self._make_home(task, uid)
@@ -269,6 +299,7 @@ class ProcessRuntime:
                 "cpu_group": None if group is None else str(group),
                 "mem_bytes": task.mem_bytes,
                 "pids_max": task.pids_max,
+                "mounts": list(mounts),
                 "output": str(self._output.folder),
                 "output_bytes_max": self._output.bytes_max,
             },

@@ -10,6 +10,7 @@ from api.accounts.dotfiles import about_dotfile
 from api.http.deps import Services
 from api.http.problems import Problem
 from api.sessions.environ import about, about_script, strange
+from api.sessions.mounting import still_granted
 from domain.directory.messages.personal import DotfileOwner, DotfileScope
 from domain.directory.state import Directory, Identity
 from domain.messages import SessionId
@@ -23,7 +24,7 @@ _log = structlog.get_logger("api.hosts.outfits")
 async def outfit_of(session_id: SessionId, question: Question, all_: Services) -> Outfit:
     """The answer. Opens what was sealed for this session, and nothing else of its owner's.
 
-    Raises `Problem` (400, 410), `Forgotten`, `Unavailable`.
+    Raises `Problem` (400, 403, 410), `Forgotten`, `Unavailable`.
     """
     directory = all_.tail.directory
     owner = directory.identity(question.owner)
@@ -40,6 +41,7 @@ async def outfit_of(session_id: SessionId, question: Question, all_: Services) -
         dotfiles=tuple([file async for file in _dotfiles(owner, question, directory, all_)]),
         ssh=await _ssh(session_id, owner, all_),
         account=await account_of(question.image, all_),
+        mounts=await still_granted(owner, question, all_),
     )
 
 

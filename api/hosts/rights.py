@@ -11,7 +11,7 @@ import structlog
 
 from api.http.deps import Services
 from api.http.problems import Problem
-from domain.directory.messages.tasks import ScanRegistries, TaskId
+from domain.directory.messages.tasks import ImageWork, TaskId
 from domain.messages import AgentId, KernelId, SessionId
 from domain.outfits import Question
 
@@ -49,7 +49,7 @@ async def require_part(agent_id: AgentId, task_id: TaskId, image: str, all_: Ser
         task = all_.tail.directory.tasks.get(task_id)
         return (
             task is not None
-            and not isinstance(task.work, ScanRegistries)
+            and isinstance(task.work, ImageWork)
             and agent_id in task.agents_at_work
             and image in task.work.references
         )

@@ -33,8 +33,9 @@ class Account(BaseModel):
 async def outfit(kernel_id: KernelId, request: Request, body: Body, all_: All) -> Response:
     """What a kernel that is to start is given (`domain.outfits`), in clear.
 
-    400: something was not sealed for its session. 403: it is not placed on the agent that asks. 410 once the owner's
-    key was deleted, with what it sealed.
+    400: something was not sealed for its session. 403: it is not placed on the agent that asks, or (a problem of its
+    own, see `domain.outfits`) one of its folders may not be mounted any more. 410 once the owner's key was deleted,
+    with what it sealed.
     """
     session_id, agent_id = request.scope[STARTING]
     question = Question.model_validate_json(body)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
 from api.http.problems import invalid, unsupported
 from api.sessions.environ import Environ, Script
+from api.sessions.mounts import AskedMounts
 from domain.placements import RuntimeClass
 from domain.session.messages import FenceAfterSeconds, PreopenPorts, SessionName
 from domain.session.status import ClusterMode
@@ -40,7 +41,7 @@ class ResourceOptions(BaseModel):
     )
 
 
-class Config(BaseModel):
+class Config(AskedMounts):
     """The creation config."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
@@ -61,11 +62,6 @@ class Config(BaseModel):
         alias="fenceAfterSeconds",
         description="For what must not run twice: an agent that is cut off for so long ends its kernels by itself.",
     )
-    mounts: list[Any] | None = None
-    mount_map: dict[str, Any] | None = None
-    mount_ids: list[Any] | None = None
-    mount_id_map: dict[str, Any] | None = None
-    mount_options: dict[str, Any] | None = None
     agent_list: list[Any] | None = Field(None, alias="agentList")
 
 
@@ -80,7 +76,7 @@ class NewSession(BaseModel):
         validation_alias=AliasChoices("name", "clientSessionToken"),
         description="Unique among the living sessions of the access key; made up when left out.",
     )
-    session_type: Literal["interactive", "batch"] = Field("interactive", alias="type")
+    session_type: Literal["interactive", "batch", "system"] = Field("interactive", alias="type")
     enqueue_only: bool = Field(False, alias="enqueueOnly", description="Answer at once, while it still waits.")
     max_wait_seconds: int = Field(
         0, alias="maxWaitSeconds", ge=0, le=7 * 86400, description="Longest wait until it runs; 0: no limit."
@@ -107,14 +103,7 @@ class NewSession(BaseModel):
 
 
 _NOT_YET: Final = ("callback_url", "dependencies", "starts_at")
-_NOT_YET_IN_CONFIG: Final = (
-    "mounts",
-    "mount_map",
-    "mount_ids",
-    "mount_id_map",
-    "mount_options",
-    "agent_list",
-)
+_NOT_YET_IN_CONFIG: Final = ("agent_list",)
 
 
 def parse_new_session(body: bytes) -> NewSession:

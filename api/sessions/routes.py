@@ -11,13 +11,14 @@ from api import stats
 from api.access.auth import Caller as Signer
 from api.access.authority import authorize
 from api.http.answers import accepted_for_later, json
-from api.http.deps import All, Caller, Known, Services
+from api.http.deps import All, Caller, Known, Services, known_at
 from api.http.door import BODY, HEADERS, caller_of
 from api.http.problems import invalid, session_not_found
 from api.sessions.commands import request_session
 from api.sessions.environ import Given, with_given
 from api.sessions.images import shown_services
 from api.sessions.live import STARTED_OR_ENDED
+from api.sessions.mounting import with_mounts
 from api.sessions.requests import NewSession, parse_new_session
 from api.writing import POSITION, Result, accepted, command_id_of, now, wants_async
 from domain.messages import Command, SessionId
@@ -59,6 +60,9 @@ async def create_session(request: Request, new: NewSession) -> Response:
     unregistered = all_.settings.unregistered_images
     command = request_session(new, caller, command_id, now(), all_.tail.directory, unregistered=unregistered)
     authorize(command, caller.identity, all_.tail.directory)
+    if wanted := new.config.wanted():
+        await known_at(request)  # a position that the request carries: its folders are looked up
+    command = await with_mounts(command, wanted, caller, all_)
     command = await with_given(command, Given(new.config.environ or {}, new.bootstrap_script), command_id, caller, all_)
     is_async = wants_async(headers)
     started = None if new.enqueue_only or is_async else all_.tail.live.when_started(command.session_id)
@@ -175,6 +179,8 @@ def _detail(session: SessionRow, kernels: Sequence[KernelRow], measured: Sequenc
         "resourceOpts": {"shmem": str(session.shm_bytes)} if session.shm_bytes else {},
         "runtimeClass": session.runtime_class,
         "preopenPorts": session.preopen_ports,
+        "mounts": [mount["name"] for mount in session.mounts.values()],
+        "vfolderMounts": [{"kernel_path": path, **mount} for path, mount in session.mounts.items()],
         "attempt": session.attempt,
         "requestedAt": session.requested_at,
         "startedAt": session.started_at,

@@ -11,7 +11,7 @@ from aiohttp import web
 from agents import minding
 from agents.fake.runtime import FakeRuntime
 from agents.given.outfits import OutfitUnavailable, asking
-from agents.runtime import Account, Running, Task
+from agents.runtime import Account, MountRefused, Running, Task
 from domain.messages import KernelId, SessionId
 from domain.session.messages import TerminateSession
 from domain.session.status import DEADLINES, SessionStatus
@@ -116,6 +116,7 @@ async def test_a_kernel_finds_in_clear_what_was_sealed_and_no_file_has_it(
         "project_id": "p",
         "environ": {"TOKEN": SEALED},
         "bootstrap_script": SEALED,
+        "mounts": [],
     }
     assert api.asked == [(session, session, question)]
     written = [file.read_bytes() for file in whole.folder.rglob("*") if file.is_file()]
@@ -182,6 +183,33 @@ async def test_what_the_api_will_never_tell_is_a_start_that_failed(whole: Whole,
     told = ended.event.model_dump()
     assert told["reason"] == "start-failed"
     assert told["message"].endswith(f"{status}, the key was deleted")
+
+
+async def test_a_folder_that_may_not_be_mounted_any_more_ends_the_session_with_its_reason(
+    whole: Whole, api: Api, tasks: list[Task]
+) -> None:
+    problem = {"type": "https://api.backend.ai/probs/mount-refused", "detail": "data: you have no folder"}
+    api.answering = lambda: (403, problem)
+    async with whole.agent():
+        session = await whole.request("revoked", kernels=2)
+        ended = await whole.until(session, "KernelEnded")
+        over = await whole.until(session, "SessionEnded")
+    assert (ended.event.model_dump()["message"], tasks) == (problem["detail"], [])
+    assert over.event.model_dump()["reason"] == "mount-refused"
+    assert not [each for each in await whole.told(subject=session) if type(each.event).__name__ == "SessionRescheduled"]
+
+
+async def test_what_cannot_be_mounted_anywhere_is_not_tried_elsewhere(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_: FakeRuntime, __: Task) -> Running:
+        raise MountRefused("there is no folder a/b in data")
+
+    monkeypatch.setattr(FakeRuntime, "start", refused)
+    async with whole.agent():
+        session = await whole.request("no-such-part")
+        over = await whole.until(session, "SessionEnded")
+    assert over.event.model_dump()["reason"] == "mount-refused"
 
 
 async def test_a_start_for_which_the_api_came_too_late_is_tried_again(

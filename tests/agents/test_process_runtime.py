@@ -87,7 +87,7 @@ async def test_a_kernel_outlives_an_agent_killed_with_9(world: ProcessWorld) -> 
     assert [running.kernel_id for running in await later.list()] == [task.kernel_id]
     ended = await later.wait(task.kernel_id, 1)
     assert (ended.reason, ended.exit_code) == ("exited", 5)
-    assert ended.at - begun < timedelta(seconds=1.5)
+    assert begun < ended.at < utc_now()
     assert await later.output(task.kernel_id) == b"hello\n"
 
 

@@ -15,6 +15,7 @@ import aiodocker
 
 from agents.docker.runtime import DockerRuntime
 from agents.fake.runtime import FakeRuntime
+from agents.given.folders import Folders
 from agents.process.runtime import ProcessRuntime
 from agents.runtime import ImageHere, Runtime, Task
 from domain.messages import AgentId, KernelId
@@ -122,7 +123,9 @@ class DockerWorld(World):
         if stock is not None:
             _copy_stock(stock, folder)
 
-    def open(self, cluster_network: str = "", scratch_bytes_max: int = 0) -> DockerRuntime:
+    def open(
+        self, cluster_network: str = "", scratch_bytes_max: int = 0, folders: Folders | None = None
+    ) -> DockerRuntime:
         return DockerRuntime(
             DOCKER_SOCKET,
             self.folder,
@@ -130,6 +133,7 @@ class DockerWorld(World):
             log_bytes_max=LOG_BYTES_MAX,
             scratch_bytes_max=scratch_bytes_max,
             cluster_network=cluster_network,
+            folders=folders,
         )
 
     def broken(self, task: Task) -> Task:
@@ -147,18 +151,23 @@ class DockerWorld(World):
         return f"docker.io/refold/{self.deployment}:1"
 
     async def clear(self) -> None:
-        """Deletes every container of this world, its networks and its image."""
+        """Deletes what Docker has of this world, and its image."""
         if self._stock is not None:
             _copy_stock(self.folder, self._stock)
         async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
-            label = json.dumps({"label": [f"ai.refold.deployment={self.deployment}"]})
-            for container in await docker.containers.list(all=True, filters=label):
-                await container.delete(force=True, v=True)
-            for network in await docker.networks.list(filters={"name": f"{self.deployment}-"}):
-                await (await docker.networks.get(network["Id"])).delete()
+            await clear_deployment(docker, self.deployment)
             for tag in ("1", "made"):
                 with suppress(aiodocker.DockerError):
                     await docker.images.delete(f"refold/{self.deployment}:{tag}", force=True)
+
+
+async def clear_deployment(docker: aiodocker.Docker, deployment: str) -> None:
+    """Deletes every container of it and its networks."""
+    label = {"label": [f"ai.refold.deployment={deployment}"]}
+    for container in await docker.containers.list(all=True, filters=json.dumps(label)):
+        await container.delete(force=True, v=True)
+    for network in await docker.networks.list(filters=label):
+        await (await docker.networks.get(network["Id"])).delete()
 
 
 def _copy_stock(source: Path, target: Path) -> None:

@@ -67,8 +67,6 @@ async def test_a_bad_parameter_is_named(world: World, field: str, value: Any) ->
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("config.mounts", ["myvf"]),
-        ("config.mount_map", {"myvf": "/home/work/data"}),
         ("config.agentList", ["a1"]),
         ("dependencies", ["other"]),
         ("callback_url", "http://x"),

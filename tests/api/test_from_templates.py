@@ -137,7 +137,7 @@ async def test_only_ones_own_templates_make_sessions_and_admins_may_for_their_ow
         ({"template_id": None}, 400, "template_id"),
         ({"config": []}, 400, "config"),
         ({"config": {"resources": {"cpu": "many"}}}, 400, "config.resources.cpu"),
-        ({"config": {"mounts": ["data"]}}, 400, "config.mounts"),
+        ({"config": {"mounts": ["data"]}}, 404, "config.mounts.0"),
         ({"group": "nowhere"}, 400, "group"),
     ],
 )
