@@ -23,11 +23,12 @@ from rich.console import Console
 from infra.embedded import base_image, stack, status_line
 from infra.embedded.folder import CannotStart, held, is_free, make_folder, ports
 from infra.embedded.keys import Credentials, admin_credentials, shared_secrets
+from infra.embedded.storage import own_storage
 from infra.first_session import run_first_session
 from infra.log import LogError
 from infra.postgres import DatabaseError
 from infra.secrets import SecretError
-from infra.settings import settings
+from infra.settings import Settings, settings
 from infra.setup import Admin, set_up
 from infra.signing import KeypairAuth
 from infra.supervise import Child, Crash, Supervisor
@@ -39,6 +40,7 @@ SERVICES = {  # in the order they start: name, and what `python -m` gets
     "handlers": ("workers", "--part", "handlers"),  # apart, so that a crash of Faust stops no decision
     "api": ("api",),
     "proxy": ("api.proxy",),
+    "storage": ("api.storage",),
     "agent": ("agents",),
 }
 
@@ -58,10 +60,11 @@ class RuntimeChoice(StrEnum):
 
 @dataclass
 class Installation:
-    """Everything chosen before the first process starts."""
+    """Everything chosen before the first process starts. `services`: names of what is started here."""
 
     data_dir: Path
     servers: stack.Stack
+    services: list[str]
     endpoint: str
     admin: Credentials
     once: bool
@@ -84,6 +87,9 @@ def choose(data_dir: Path, port: int, runtime: RuntimeChoice, once: bool) -> Ins
             "REFOLD_PROXY_PORT": str(proxy_port),
             "REFOLD_PROXY_URL": f"http://{settings().proxy_host}:{proxy_port}",
         }
+    services = [name for name in SERVICES if name != "storage" or "REFOLD_STORAGE" not in os.environ]
+    if "storage" in services:
+        os.environ |= Settings.model_construct(**own_storage(data_dir, settings())).environment()
     os.environ |= {
         "REFOLD_DATA_DIR": str(data_dir),
         "REFOLD_API_PORT": str(port),
@@ -94,6 +100,7 @@ def choose(data_dir: Path, port: int, runtime: RuntimeChoice, once: bool) -> Ins
     return Installation(
         data_dir=data_dir,
         servers=stack.choose(data_dir, os.environ),
+        services=services,
         endpoint=endpoint,
         admin=admin_credentials(data_dir, endpoint),
         once=once,
@@ -129,7 +136,7 @@ async def up(installation: Installation) -> bool:
         await _timed("topics, tables and administrator", _set_up(installation.admin))
 
         # 3. Refold itself
-        await _timed("workers, api, app proxy and agent", _start_services(installation, supervisor))
+        await _timed("workers, api, app proxy, storage and agent", _start_services(installation, supervisor))
 
         # 4. proof that it works
         admin = installation.admin
@@ -146,7 +153,7 @@ async def up(installation: Installation) -> bool:
             f"The administrator's keys: set -a; . {_shown(installation.data_dir / 'admin.env')}\n"
             f"Logs: {_shown(installation.data_dir / 'logs')}"
         )
-        names = [*(server.name for server in installation.servers.embedded), *SERVICES]
+        names = [*(server.name for server in installation.servers.embedded), *installation.services]
         await status_line.show(console, supervisor, names, installation.endpoint)
         return went_well
 
@@ -159,25 +166,23 @@ async def _set_up(admin: Credentials) -> None:
 
 
 async def _start_services(installation: Installation, supervisor: Supervisor) -> None:
-    for name, arguments in SERVICES.items():
-        await supervisor.start(Child(name, (sys.executable, "-P", "-m", *arguments), cwd=ROOT))
+    for name in installation.services:
+        await supervisor.start(Child(name, (sys.executable, "-P", "-m", *SERVICES[name]), cwd=ROOT))
     end = time.monotonic() + READY_SECONDS_MAX
     auth = KeypairAuth(installation.admin.access_key, installation.admin.secret_key)
-    async with httpx.AsyncClient(base_url=installation.endpoint, timeout=5.0) as api:
+    doors = [each["internal"] for each in settings().storage.values() if "storage" in installation.services]
+    async with httpx.AsyncClient(base_url=installation.endpoint, timeout=5.0) as client:
         while True:
             try:
-                answer = await api.get("/ready")
-                if answer.is_success:  # and the administrator's commands have had their outcome
-                    answer = await api.get("/manager/announcement", auth=auth)
-                if answer.is_success:
-                    return
-                missing = answer.text
+                for asked in ("/ready", *(f"{door}/ready" for door in doors)):
+                    (await client.get(asked)).raise_for_status()
+                # and the administrator's commands have had their outcome
+                (await client.get("/manager/announcement", auth=auth)).raise_for_status()
+                return
             except httpx.HTTPError as error:
-                missing = str(error)
+                missing = error.response.text if isinstance(error, httpx.HTTPStatusError) else str(error)
             if time.monotonic() > end:
-                raise CannotStart(
-                    f"the api was not ready within {READY_SECONDS_MAX:g} s ({missing}); see {supervisor.logs}"
-                )
+                raise CannotStart(f"not ready within {READY_SECONDS_MAX:g} s ({missing}); see {supervisor.logs}")
             await asyncio.sleep(0.1)
 
 

@@ -18,10 +18,12 @@ from pydantic import SecretStr
 
 from domain.messages import AgentId
 from infra.embedded.folder import ports
+from infra.embedded.storage import own_storage
 from infra.secrets import agent_key, new_key
 from infra.settings import Settings
 from infra.setup import Admin, set_up
 from infra.signing import KeypairAuth
+from infra.storage_passes import storage_key
 from infra.supervise import Child, Crash, Supervisor
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,7 @@ _READY_SECONDS = 60.0
 _SLOTS = {"cpu": "64", "mem": "256g"}
 PROCESSES: Mapping[str, Sequence[str]] = {"workers": ["workers"], "api": ["api"], "agent": ["agents"]}
 """Name → what `python -m` gets."""
+WITH_STORAGE: Mapping[str, Sequence[str]] = {**PROCESSES, "storage": ["api.storage"]}
 
 
 @dataclass
@@ -77,6 +80,8 @@ async def running_stack(
         "agent_slots": _SLOTS,
         "log_format": "json",
     }
+    if any(arguments[0] == "api.storage" for arguments in processes.values()):
+        chosen |= own_storage(folder, Settings())
     settings = Settings.model_validate(chosen | changed)
     admin = Admin("admin@refold.test", "correct horse", f"AKIA{uuid4().hex[:16].upper()}", uuid4().hex)
     try:
@@ -98,12 +103,18 @@ async def running_stack(
 
 
 def _known_to(arguments: Sequence[str], settings: Settings) -> dict[str, str]:
-    """Agents run where people's code runs: they are told nothing that opens secrets, and no key but their own."""
+    """Agents run where people's code runs, and storage services touch what people bring: they are told nothing that
+    opens secrets, and no key but their own."""
     told = settings.environment()
-    if arguments[0] != "agents":
-        return told
+    match arguments[0]:
+        case "agents":
+            own = {"REFOLD_AGENT_KEY": _own_key(settings)}
+        case "api.storage":
+            own = {"REFOLD_STORAGE_KEY": storage_key(settings, settings.storage_name)}
+        case _:
+            return told
     kept = {"REFOLD_MASTER_KEY", "REFOLD_DATABASE", "REFOLD_INTERNAL_KEY"}
-    return {name: text for name, text in told.items() if name not in kept} | {"REFOLD_AGENT_KEY": _own_key(settings)}
+    return {name: text for name, text in told.items() if name not in kept} | own
 
 
 def _own_key(settings: Settings) -> str:
@@ -114,6 +125,19 @@ def child(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -
     """`python -m` with these arguments, which knows nothing of our environment but this."""
     base = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     return Child(name, (sys.executable, "-P", "-m", *arguments), env={**base, **environment}, cwd=ROOT)
+
+
+async def integrity(stack: Stack) -> str:
+    """What is on the disks of folders and not in the log, or the other way round; nothing, if all is well."""
+    checking = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "api.storage.integrity"),
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **stack.settings.environment()},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    found, _ = await checking.communicate()
+    return found.decode()
 
 
 async def _until_ready(stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 infra/bench            the log, the api, the shards and the projections
 infra/bench agent      what a user does inside a session, and hosts: many of them, and full ones
+infra/bench storage    files that come and go, and many small operations on them
 """
 
 import asyncio
@@ -24,8 +25,11 @@ from infra.benchmark.full_host import full_host
 from infra.benchmark.installation import ROOT, installation
 from infra.benchmark.interactive import interactive
 from infra.benchmark.measures import Figures
+from infra.benchmark.storage import rows, storage
 from infra.embedded.docker import PrivateDocker
 from infra.embedded.folder import CannotStart
+from infra.embedded.storage import own_storage
+from infra.settings import Settings
 
 console = Console(highlight=False, soft_wrap=True)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -36,6 +40,7 @@ class Part(StrEnum):
 
     CORE = "core"
     AGENT = "agent"
+    STORAGE = "storage"
 
 
 @app.command()
@@ -47,6 +52,10 @@ def main(
     docker: Annotated[bool, typer.Option(help="Also measure sessions on a private Docker Engine.")] = False,
     agents: Annotated[int, typer.Option(help="How many simulated agents there are.", min=1)] = 2000,
     containers: Annotated[int, typer.Option(help="How many containers one agent looks after.", min=1)] = 200,
+    mib: Annotated[int, typer.Option(help="How large the file is that comes and goes.", min=16)] = 256,
+    files: Annotated[
+        int, typer.Option(help="How many files there are in a directory that is listed.", min=1)
+    ] = 100_000,
 ) -> None:
     """Measure everything and print it as a table. Absolute times mean little on a shared machine: compare runs."""
     try:
@@ -57,6 +66,8 @@ def main(
                 case Part.AGENT:
                     Path(folder).chmod(0o711)  # native kernels walk through it to their home
                     measuring = _measure_agent(Path(folder), seconds, agents, containers if docker else 0)
+                case Part.STORAGE:
+                    measuring = _measure_storage(Path(folder), seconds, mib, files)
             figures = asyncio.run(measuring)
     except CannotStart as error:
         console.print(f"infra/bench: {error}", style="red", markup=False)
@@ -65,6 +76,9 @@ def main(
     for name, value in figures.items():
         table.add_row(name, f"{value:,.1f}" if value >= 10 else f"{value:.2f}")
     console.print(table)
+    if part is Part.STORAGE:
+        for line in rows(figures):
+            console.print(line, markup=False)
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -140,6 +154,20 @@ async def _measure_agent(folder: Path, seconds: float, agents: int, containers: 
                 await step("full host", lambda: full_host(here, socket, image, containers, seconds, say))
             finally:
                 await engine.stop()
+        for crash in here.crashes:
+            say(crash)
+    return step.figures
+
+
+async def _measure_storage(folder: Path, seconds: float, mib: int, files: int) -> Figures:
+    step = _Steps()
+    await step("machine", measures.machine)
+    async with installation(folder, **own_storage(folder, Settings())) as here:
+        await here.start("workers", "--part", "shards")
+        await here.start("workers", "--part", "handlers", called="handlers")
+        await here.start("api")
+        await here.api_ready()
+        await step("storage", lambda: storage(here, mib, files, seconds, say))
         for crash in here.crashes:
             say(crash)
     return step.figures

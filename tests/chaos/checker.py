@@ -1,5 +1,5 @@
-"""An independent judge of an installation: reads only the log, the fake runtime's own records, and nothing of Refold's
-decisions.
+"""An independent judge of an installation: reads only the log, the fake runtime's own records and the disk of a volume,
+and nothing of Refold's decisions.
 
 It knows the formats (headers, JSON) and the promises, and shares no code with the deciders, folds or shards it judges;
 even the chain is computed here once more.
@@ -15,7 +15,7 @@ from typing import Any
 
 from infra.log import Log, Partition, Record, read_until
 
-CONTEXTS = ("session", "scheduling", "directory")
+CONTEXTS = ("session", "scheduling", "directory", "vfolder")
 
 
 @dataclass
@@ -46,10 +46,17 @@ class World:
     """Ids of commands whose senders were told that they are accepted."""
     starts: Sequence[Mapping[str, Any]] = ()
     """Lines of the fake runtimes' starts.jsonl."""
+    folders: frozenset[str] | None = None
+    """Ids of what lies on the volume, without dashes; None where there is none."""
 
 
 async def read_world(
-    log: Log, prefix: str, partitions: int, acknowledged: Iterable[str], runtimes: Iterable[Path]
+    log: Log,
+    prefix: str,
+    partitions: int,
+    acknowledged: Iterable[str],
+    runtimes: Iterable[Path],
+    volume: Path | None = None,
 ) -> World:
     async def all_of(topic: str) -> list[Record]:
         places = [Partition(prefix + topic, number) for number in range(partitions)]
@@ -67,7 +74,12 @@ async def read_world(
             if (folder / "starts.jsonl").exists()
             for line in (folder / "starts.jsonl").read_text().splitlines()
         ],
+        folders=None if volume is None else _folders_of(volume),
     )
+
+
+def _folders_of(volume: Path) -> frozenset[str]:
+    return frozenset("".join(path.parts[-3:]) for path in volume.glob("??/??/*"))
 
 
 def judge(world: World, *, all_ended: bool = True) -> Findings:
@@ -82,6 +94,7 @@ def judge(world: World, *, all_ended: bool = True) -> Findings:
     _sessions_live_once(world, findings, all_ended=all_ended)
     _kernels_run_once(world, findings)
     _capacity_conserved(world, findings, all_ended=all_ended)
+    _folders_on_disk(world, findings)
     return findings
 
 
@@ -202,6 +215,34 @@ def _capacity_conserved(world: World, findings: Findings, *, all_ended: bool) ->
     if all_ended:
         for key in held:
             findings.add("capacity comes back", f"{key} is still held")
+
+
+def _folders_on_disk(world: World, findings: Findings) -> None:
+    """What was made and not purged lies there, and nothing else; whatever was begun has come to its end."""
+    if world.folders is None:
+        return
+    ready: set[str] = set()
+    begun: set[str] = set()
+    for record in world.events["vfolder"]:
+        kind, folder = record.header("ce_type"), (record.header("ce_subject") or "").replace("-", "")
+        match kind:
+            case "FolderCreated" | "FolderPurging":
+                begun.add(folder)
+            case "FolderReady":
+                ready.add(folder)
+                begun.discard(folder)
+            case "FolderPurged":
+                ready.discard(folder)
+                begun.discard(folder)
+            case "FolderFailed":
+                begun.discard(folder)
+    for promise, found in (
+        ("a folder of the log is on the disk", ready - world.folders),
+        ("a folder on the disk is in the log", world.folders - ready),
+        ("no folder is stuck", begun),
+    ):
+        for folder in sorted(found):
+            findings.add(promise, folder)
 
 
 def _amounts(slots: Mapping[str, int], devices: Mapping[str, Mapping[str, int]]) -> Counter[str]:

@@ -1,4 +1,5 @@
-"""Everything is killed or stopped at random while sessions come and go; nothing is lost, stuck or run twice."""
+"""Everything is killed or stopped at random while sessions and folders come and go; nothing is lost, stuck or run
+twice, and the disk has what the log says."""
 
 import asyncio
 import os
@@ -23,10 +24,11 @@ from infra.kafka import KafkaLog
 from infra.postgres import open_pool
 from infra.supervise import Crash, Supervisor
 from tests.chaos.checker import judge, read_world
-from tests.stack import Stack, running_stack
+from tests.stack import Stack, integrity, running_stack
 
 ROOT = Path(__file__).parent.parent.parent
 SESSIONS = 300
+FOLDERS = 30
 CHAOS_SECONDS = 75.0
 END_SECONDS = 120.0
 
@@ -36,7 +38,9 @@ PROCESSES = {
     "handlers": ["workers", "--part", "handlers"],
     "api": ["api"],
     "agent": ["agents"],
+    "storage": ["api.storage"],
 }
+TRASH_DAYS = 2 / 86_400  # two seconds
 
 
 @dataclass
@@ -61,13 +65,14 @@ class Installation:
 
 @asynccontextmanager
 async def installation(folder: Path) -> AsyncIterator[Installation]:
-    chosen = ports(folder, "kafka", "controller", "postgres")
-    kafka = EmbeddedKafka(folder, chosen["kafka"], chosen["controller"], jars_dir=ROOT / ".refold" / "jars")
-    postgres = EmbeddedPostgres(folder, chosen["postgres"])
+    free = ports(folder, "kafka", "controller", "postgres")
+    kafka = EmbeddedKafka(folder, free["kafka"], free["controller"], jars_dir=ROOT / ".refold" / "jars")
+    postgres = EmbeddedPostgres(folder, free["postgres"])
     crashes: list[Crash] = []
     async with Supervisor(folder / "logs", crashes.append) as servers:
         await asyncio.gather(kafka.run_by(servers), postgres.run_by(servers))
-        async with running_stack(kafka.bootstrap, postgres.dsn, folder, PROCESSES, agent_id="agent-1") as stack:
+        chosen = {"agent_id": "agent-1", "vfolder_trash_days": TRASH_DAYS}
+        async with running_stack(kafka.bootstrap, postgres.dsn, folder, PROCESSES, **chosen) as stack:
             yield Installation(stack, servers, crashes)
 
 
@@ -105,6 +110,30 @@ class People:
             await asyncio.sleep(self._dice.uniform(0, 10))
             await self._give("TerminateSession", session_id=session_id)
 
+    async def keep(self, number: int) -> None:
+        """One folder, which then is left alone, is copied, or is thrown away and purged when its time has come."""
+        name, copy = f"f-{number}", f"f-{number}-copy"
+        await self._change("POST", "/folders", json={"name": name, "cloneable": True})
+        await self._until_ready(name)
+        await asyncio.sleep(self._dice.uniform(0, 5))
+        match number % 3:
+            case 1:
+                await self._change("POST", f"/folders/{name}/clone", json={"target_name": copy})
+                await self._until_ready(copy)
+            case 2:
+                await self._change("DELETE", f"/folders/{name}")
+                while (await self._until_answered("GET", "/folders/_/id", also=404, json={"name": name})).is_success:
+                    await asyncio.sleep(0.5)
+
+    async def _change(self, method: str, path: str, **parts: Any) -> None:
+        """Each time it is asked again the key is the same. What was deleted by then is not there."""
+        key = {"Idempotency-Key": f'"{uuid4()}"'}
+        await self._until_answered(method, path, headers=key, also=404 if method == "DELETE" else None, **parts)
+
+    async def _until_ready(self, name: str) -> None:
+        while (await self._until_answered("GET", f"/folders/{name}")).json()["status"] != "ready":
+            await asyncio.sleep(0.5)
+
     async def _give(self, kind: str, **parts: object) -> list[dict[str, object]]:
         """Send a command until it is acknowledged, and ask until its outcome is known; its events."""
         command = {"type": kind, "owner": self._owner, **parts}
@@ -117,14 +146,16 @@ class People:
             answer = await self._until_answered("GET", f"/refold/commands/{command_id}")
         return list(answer.json().get("events", []))
 
-    async def _until_answered(self, method: str, path: str, **parts: Any) -> httpx.Response:
+    async def _until_answered(self, method: str, path: str, *, also: int | None = None, **parts: Any) -> httpx.Response:
+        """`also`: a status that is an answer too."""
         while True:
             with suppress(httpx.HTTPError):
                 answer = await self._client.request(method, path, **parts)
+                if answer.is_success or answer.status_code == also:
+                    return answer
                 is_unknown_yet = method == "GET" and answer.status_code == 404
                 if answer.status_code not in (429, 502, 503, 504) and not is_unknown_yet:
-                    assert answer.status_code in (200, 202), f"{path}: {answer.status_code} {answer.text}"
-                    return answer
+                    raise AssertionError(f"{path}: {answer.status_code} {answer.text}")
             await asyncio.sleep(self._dice.uniform(0.2, 1))
 
     async def close(self) -> None:
@@ -194,11 +225,16 @@ async def test_no_kill_or_pause_loses_or_repeats_anything(tmp_path: Path) -> Non
         async with asyncio.timeout(CHAOS_SECONDS + END_SECONDS), asyncio.TaskGroup() as lives:
             for number in range(SESSIONS):
                 lives.create_task(people.live(number))
+                if number % (SESSIONS // FOLDERS) == 0:
+                    lives.create_task(people.keep(number // (SESSIONS // FOLDERS)))
                 await asyncio.sleep(CHAOS_SECONDS / SESSIONS)
         print(await hits)
         left = await all_ended(here, people.sessions)
         print(*here.stack.crashes, *here.crashes, sep="\n")
         await people.close()
+        assert await integrity(here.stack) == ""
+        here.hit("storage", signal.SIGSTOP)  # what it measures would be commands that have no outcome yet
+        await asyncio.sleep(1)
         async with KafkaLog(here.stack.settings) as log:
             world = await read_world(
                 log,
@@ -206,7 +242,9 @@ async def test_no_kill_or_pause_loses_or_repeats_anything(tmp_path: Path) -> Non
                 here.stack.settings.partitions,
                 people.acknowledged,
                 [tmp_path / "agents" / "agent-1"],
+                Path(here.stack.settings.storage_volumes["volume1"]),
             )
+        here.hit("storage", signal.SIGCONT)
         findings = judge(world)
         assert not findings, str(findings)
         assert not left

@@ -12,9 +12,13 @@ from agents.journal import Journal
 from domain.contexts import CONTEXTS
 from domain.scheduling.messages import PlacementDecided, SchedulingEvents
 from domain.session.status import SessionStatus
+from domain.vfolder.messages.common import FolderSpec, ScopeLimits
+from domain.vfolder.messages.reports import ReportFolderReady, SetScopeLimits
+from domain.vfolder.messages.requests import CreateFolder
+from domain.vfolder.mounts import FolderId, folder_path
 from infra.log import Record
 from tests.chaos.checker import Findings, World, judge, read_world
-from tests.whole import Whole, now
+from tests.whole import Whole, an_id, now
 from workers.settle import Memory
 
 
@@ -124,3 +128,33 @@ async def test_an_acknowledged_command_that_is_nowhere_is_caught(tmp_path: Path)
     world = await lives(Whole(tmp_path))
     lost = replace(world, acknowledged=[*world.acknowledged, f"lost at {now()}"])
     assert broken(judge(lost)) == {"what was acknowledged is in the log"}
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "promises"),
+    [
+        ({"made"}, {"no folder is stuck"}),
+        ({"made", "begun"}, {"a folder on the disk is in the log", "no folder is stuck"}),
+        (set(), {"a folder of the log is on the disk", "no folder is stuck"}),
+    ],
+)
+async def test_a_disk_that_has_other_folders_than_the_log_is_caught(
+    tmp_path: Path, on_disk: set[str], promises: set[str]
+) -> None:
+    whole, scope, host = Whole(tmp_path), f"user:{an_id('ada')}", "local:volume1"
+    limits = ScopeLimits(hosts={host: ("create-vfolder",)})
+    async with whole.shards():
+        await whole.give("vfolder", SetScopeLimits(at=now(), scope=scope, limits=limits))
+        for name in ("made", "begun"):
+            about = {"at": now(), "scope": scope, "folder_id": FolderId(an_id(name))}
+            await whole.give("vfolder", CreateFolder(name=name, spec=FolderSpec(host=host), **about))
+            if name == "made":
+                await whole.give("vfolder", ReportFolderReady(**about))
+        async with asyncio.timeout(10):
+            while len(await whole.told("vfolder", an_id("begun"))) < 1:
+                await asyncio.sleep(0.005)
+    for name in on_disk:
+        folder = tmp_path / "volume" / folder_path(FolderId(an_id(name)))
+        folder.mkdir(parents=True)
+    world = await read_world(whole.log, whole.settings.topic_prefix, 1, whole.given, [], tmp_path / "volume")
+    assert broken(judge(world)) == promises

@@ -208,7 +208,7 @@ async def test_what_was_used_is_told_by_project_and_over_time(client: Client) ->
         group = s.Group.from_name("default")[0]["id"]
         while not (month := s.Resource.usage_per_month(today.strftime("%Y%m"), [group])):
             time.sleep(0.1)
-        period = s.Resource.usage_per_period(group, today.strftime("%Y%m%d"), today.strftime("%Y%m%d"))
+        period = s.Resource.usage_per_period(group, today.strftime("%Y%m01"), today.strftime("%Y%m%d"))
         print(json.dumps([
             [each["g_name"] for each in month],
             len(month[0]["c_infos"]) == len(period["c_infos"]),

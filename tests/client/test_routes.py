@@ -1,6 +1,7 @@
-"""Whatever the public client's functions for sessions ask for, there is a route for it."""
+"""Whatever the public client's functions for sessions and folders ask for, there is a route for it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,8 @@ def _text(path: ast.expr) -> str:
             return text
         case ast.Name(id=name):
             return _PATHS.get(name, "mysess")
+        case ast.Call(func=ast.Attribute(value=ast.Constant(value=str(text)), attr="format")):
+            return re.sub(r"\{\d?\}", "mine", text)
         case ast.JoinedStr(values=parts):
             return "".join(_text(part.value if isinstance(part, ast.FormattedValue) else part) for part in parts)
         case _:
@@ -41,14 +44,25 @@ def _text(path: ast.expr) -> str:
 
 def _is_there(method: str, path: str) -> bool:
     kind = "websocket" if path.endswith(_WEBSOCKETS) else "http"
+    path = "/" + path.removeprefix("/")  # the client puts a missing one there, too
     scope = {"type": kind, "method": method, "path": path, "headers": [], "root_path": ""}
     enter(scope, {})
     routes = (route for module in _ROUTES for route in module.router.routes)
     return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
 
-def test_every_call_of_the_clients_functions_for_sessions_has_a_route(program: Path) -> None:
-    [source] = program.parents[1].glob("lib/*/site-packages/ai/backend/client/func/session.py")
+@pytest.mark.parametrize(
+    ("functions", "one_of_them"),
+    [
+        ("session", ("POST", "/session/mysess/commit")),
+        ("vfolder", ("POST", "/folders/mine/request-upload")),
+        ("model", ("GET", "/folders/mine/files")),
+    ],
+)
+def test_every_call_of_the_clients_functions_has_a_route(
+    program: Path, functions: str, one_of_them: tuple[str, str]
+) -> None:
+    [source] = program.parents[1].glob(f"lib/*/site-packages/ai/backend/client/func/{functions}.py")
     called = _called(source.read_text())
-    assert ("POST", "/session/mysess/commit") in called
+    assert one_of_them in called
     assert sorted(each for each in called if not _is_there(*each)) == []

@@ -4,12 +4,14 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import aiodocker
 import httpx
 
 from agents.__main__ import _runtime
@@ -18,19 +20,23 @@ from agents.runtime import Runtime
 from domain.messages import AgentId
 from infra.embedded.folder import ports
 from infra.supervise import Process, last_words
-from tests.agents.worlds import DOCKER_SOCKET
+from tests.agents.worlds import DOCKER_SOCKET, clear_deployment
 from tests.secrecy import places_of
-from tests.stack import Stack, child, running_stack
+from tests.stack import PROCESSES, Stack, child, running_stack
 
 AGENT = AgentId("agent-1")
 
 
 @asynccontextmanager
-async def working_stack(kafka: str, database: str, runtime: str) -> AsyncIterator[Stack]:
+async def working_stack(
+    kafka: str, database: str, runtime: str, processes: Mapping[str, Sequence[str]] = PROCESSES
+) -> AsyncIterator[Stack]:
     """None of its processes crashes, no secret lies about, and no kernel is left when the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="refold-"))
     os.chmod(folder, 0o711)  # kernels that run as another user walk through it to their home
+    deployment = f"stack-{uuid4().hex[:10]}"
     agent: dict[str, Any] = {
+        "deployment": deployment,
         "agent_runtime": runtime,
         "agent_id": AGENT,
         "docker_socket": DOCKER_SOCKET,
@@ -38,7 +44,7 @@ async def working_stack(kafka: str, database: str, runtime: str) -> AsyncIterato
         "agent_sample_seconds": 0.5,
     }
     try:
-        async with running_stack(kafka, database, folder, **agent) as running:
+        async with running_stack(kafka, database, folder, processes, **agent) as running:
             try:
                 yield running
             finally:
@@ -47,6 +53,9 @@ async def working_stack(kafka: str, database: str, runtime: str) -> AsyncIterato
             found = await places_of(running, running.secrets)
             assert found == [], found
     finally:
+        if runtime == "docker":
+            async with aiodocker.Docker(f"unix://{DOCKER_SOCKET}") as docker:
+                await clear_deployment(docker, f"{deployment}-{AGENT}")
         shutil.rmtree(folder)
 
 

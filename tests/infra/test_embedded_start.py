@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from infra import bootstrap, launch
 from infra.embedded import status_line
 from infra.embedded.folder import held
+from infra.embedded.storage import own_storage
+from infra.settings import Settings
 from infra.supervise import Child, Supervisor
 
 ELSEWHERE = {"REFOLD_KAFKA": "kafka.invalid:9092", "REFOLD_DATABASE": "postgresql://refold@db.invalid/refold"}
@@ -43,6 +45,17 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = refused("--data-dir", str(tmp_path / "file" / "data"))
     assert said == f"infra/up: cannot write to the data folder {tmp_path}/file/data: Not a directory"
+
+
+def test_a_storage_service_and_an_agent_on_one_machine_share_its_volumes(tmp_path: Path) -> None:
+    chosen = Settings.model_validate(own_storage(tmp_path, Settings()))
+    assert chosen.agent_volumes == {chosen.vfolder_host: chosen.storage_volumes["volume1"]}
+    assert Path(chosen.storage_volumes["volume1"]).is_dir()
+    given = Settings(storage_volumes={"fast": str(tmp_path / "fast"), "far": "s3://bucket"}, storage_name="here")
+    chosen = Settings.model_validate(own_storage(tmp_path, given))
+    assert chosen.agent_volumes == {"here:fast": str(tmp_path / "fast")}  # nothing of the other is a folder
+    assert chosen.storage_volumes == given.storage_volumes
+    assert (chosen.vfolder_host, list(chosen.storage)) == ("here:fast", ["here"])
 
 
 async def test_the_status_line_tells_what_is_up_and_how_many_sessions_there_are(tmp_path: Path) -> None:
