@@ -9,6 +9,7 @@ from datetime import datetime
 from psycopg import sql
 from psycopg.rows import class_row
 
+from domain.contexts import CONTEXTS
 from domain.outcomes import CommandRefused, CommandUnneeded
 from infra.decoding import Told
 from infra.postgres import Connection
@@ -97,7 +98,7 @@ def fold(rows: Rows, told: Told) -> None:
 
 PROJECTION = Projection(
     "command_outcomes",
-    contexts=("session", "scheduling", "directory"),
+    contexts=tuple(CONTEXTS),
     tables=(COMMAND_OUTCOMES,),
     keys=keys,
     fold=fold,

@@ -138,8 +138,7 @@ class _Mounting:
 
     async def automatic(self) -> list[Mount]:
         """Those of the user's own folders that come by themselves, as far as they can."""
-        all_ = self.all_
-        dotted = await all_.tail.dot_folders.of(self.owner.user.user_id, all_.known, all_.settings.read_timeout)
+        dotted = await self.all_.tail.dot_folders.of(self.owner.user.user_id, self.all_.known)
         return [self._made(each, "", None, Permission.WD) for each in dotted if self._allowed(each.host)]
 
     @property

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -107,8 +108,9 @@ async def test_a_shell_runs_in_the_web_terminal(session: WebSession, browser: An
     page = await opened(browser, session, "ttyd")
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
+    rows = page.locator(".xterm-rows")
+    await playwright.expect(rows).to_contain_text(re.compile("[#$]"), timeout=_SLOW)  # its prompt: somebody listens
     await page.locator(".xterm-helper-textarea").focus(timeout=_SLOW)
     await page.keyboard.type("echo $((6 * 7)) | tee seen.txt; ls first.ipynb\n")
-    rows = page.locator(".xterm-rows")
     await playwright.expect(rows).to_contain_text("first.ipynb42first.ipynb", timeout=_SLOW)
     assert not [text for text in said if "Content Security Policy" in text]

@@ -1,11 +1,15 @@
 """What is remembered of dot-folders is never older than the log."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from api.folders.dotted import DotFolders
 from domain.messages import UserId
 from infra.log import Partition, Position, Record
+from infra.postgres import Unavailable
 
 ADA = UserId("ada")
 
@@ -26,7 +30,7 @@ class Shelf:
         return list(self.rows)
 
     async def wait_for(self, position: Position, timeout: float) -> bool:
-        assert timeout == 1.0
+        assert timeout == 0
         self.waited.append(position)
         return self.reached
 
@@ -38,7 +42,7 @@ def happens(dotted: DotFolders, kind: str, offset: int, scope: str = "user:ada")
 
 async def of(dotted: DotFolders, shelf: Shelf) -> Sequence[Any]:
     known: Any = shelf
-    return await dotted.of(ADA, known, 1.0)
+    return await dotted.of(ADA, known)
 
 
 async def test_it_is_read_once_until_something_changes_or_a_minute_is_over() -> None:
@@ -54,13 +58,21 @@ async def test_it_is_read_once_until_something_changes_or_a_minute_is_over() -> 
     assert shelf.asked == 2
 
 
-async def test_a_folder_made_a_moment_ago_is_waited_for() -> None:
+async def test_after_a_change_it_is_read_again() -> None:
     dotted, shelf = DotFolders(lambda: 0.0), Shelf()
     await of(dotted, shelf)
     shelf.rows = ["dot"]
     happens(dotted, "FolderReady", 7)
     assert await of(dotted, shelf) == ["dot"]
     assert shelf.waited == [Position({Partition("vfolder.events", 3): 8})]
+
+
+async def test_a_database_that_does_not_answer_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.folders.dotted._PATIENCE_SECONDS", 0.01)
+    dotted, shelf = DotFolders(lambda: 0.0), Shelf()
+    monkeypatch.setattr(shelf, "automatic", lambda _: asyncio.sleep(600))
+    with pytest.raises(Unavailable):
+        await of(dotted, shelf)
 
 
 async def test_what_a_projection_behind_the_log_says_is_not_remembered() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain.contexts import CONTEXTS
 from domain.messages import AccessKey
 from domain.scheduling.messages import ExcludeAgent, IncludeAgent, RegisterAgent, RemoveAgent
 from domain.scheduling.state import Cell as CellState
@@ -151,3 +152,7 @@ def test_a_refused_command_is_told_with_its_code_and_field() -> None:
     row = list(folded(placed(scribe.written)).changed[command_outcomes.COMMAND_OUTCOMES].values())[-1]
     assert (row.outcome, row.code, row.field) == ("refused", "session_name_taken", "name")
     assert row.subject is None
+
+
+def test_what_became_of_a_command_is_known_in_every_context() -> None:
+    assert set(command_outcomes.PROJECTION.contexts) == set(CONTEXTS)
