@@ -140,7 +140,7 @@ async def test_kernels_outlive_a_daemon_that_is_killed_and_what_ended_meanwhile_
         short = await running(whole, "short", "sleep 2; exit 6", image=TINY)
         await engine.kill()
         late = await whole.request("late", image=TINY, session_type="batch", startup_command="exit 3", slots=SMALL)
-        await asyncio.sleep(2)
+        await asyncio.sleep(5)  # more than enough for it to end
         down = now()
         await engine.start()
         assert await kernel_of(whole, short) == {"reason": "self-terminated", "exit_code": 6}
