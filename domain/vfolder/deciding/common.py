@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
-from domain.messages import Refused
+from domain.messages import Refused, UserId
 from domain.vfolder.folding import evolve
 from domain.vfolder.messages import FolderEvents
 from domain.vfolder.messages.common import PurgeTask
@@ -116,10 +116,10 @@ def closed(
     )
 
 
-def granted(folder: Folder, scope: Scope, user_id: str, *, by_project: bool) -> Permission | None:
+def granted(folder: Folder, scope: Scope, user_id: UserId, *, by_project: bool) -> Permission | None:
     """What a user may do in it; None: nothing at all."""
     if scope == f"user:{user_id}":
         return Permission.WD
     if user_id in folder.members:
-        return folder.members[user_id]  # type: ignore[index]
+        return folder.members[user_id]
     return folder.spec.permission if by_project and scope.startswith("project:") else None
